@@ -1,0 +1,34 @@
+# make demo        set up, and draw masks on the pictures in images/test
+# make test        set up, and run all tests under Paddle 3
+# make test-paddle2  the same under Paddle 2.6.2, the version that paddlepaddle-gpu has on PyPI
+
+PYTHON ?= python3
+
+.PHONY: demo test test-paddle2
+
+demo: .venv/ready
+	.venv/bin/python demo.py
+
+test: .venv/ready-to-test
+	.venv/bin/ruff check .
+	.venv/bin/python -m pytest
+
+test-paddle2: .venv-paddle2/ready-to-test
+	.venv-paddle2/bin/python -m pytest
+
+.venv/ready: requirements.txt
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+.venv/ready-to-test: .venv/ready requirements-dev.txt
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+# The GPU requirements with the CPU build of the same Paddle in place of the GPU's.
+.venv-paddle2/ready-to-test: requirements-gpu.txt requirements-dev.txt
+	$(PYTHON) -m venv .venv-paddle2
+	sed 's/paddlepaddle-gpu/paddlepaddle/' requirements-gpu.txt > .venv-paddle2/requirements.txt
+	.venv-paddle2/bin/python -m pip install --quiet --disable-pip-version-check \
+		-r .venv-paddle2/requirements.txt -r requirements-dev.txt
+	touch $@
