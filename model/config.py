@@ -1,0 +1,119 @@
+"""What a network is: one frozen dataclass, and the presets by name."""
+import dataclasses
+from dataclasses import dataclass
+
+PUBLISHED_SIZE = 550
+MIN_SIZE, MAX_SIZE = 256, 1100
+
+
+class ConfigError(ValueError):
+    """A configuration that no network can have. The message is one line for the user."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that decides the shape of a network and of its anchors.
+
+    Attributes:
+        backbone_name: the preset's name, a key of `PRESETS`.
+        block: residual block of the backbone: 'bottleneck', 'basic' or 'darknet'.
+        depths: number of blocks in each stage.
+        width: channels of the first stage's blocks (before a block's own expansion).
+        dcn_stages: stages, counted from 0, that use deformable convolution (DCNv2).
+        dcn_interval: every how many blocks of such a stage.
+        fpn_channels: channels of the pyramid, the prototype net and the prediction head.
+        anchor_sizes: pixels, the base anchor of each pyramid level for a 550-pixel input.
+        anchor_scales: sizes per octave; the j-th is 2^(j / anchor_scales) times the base.
+        aspect_ratios: width over height of the anchors of one size.
+        square_anchors: ignore the ratios' effect on the height, as the public YOLACT weights were trained.
+        rescore_masks: whether a mask-IoU net predicts how good each mask is (YOLACT++).
+        num_classes: with background.
+        input_size: pixels, side of the square input, 256 to 1100.
+        mask_dim: number of prototypes.
+    Raises:
+        ConfigError: a value that no network can have.
+    """
+    backbone_name: str
+    block: str
+    depths: tuple
+    width: int = 64
+    dcn_stages: tuple = ()
+    dcn_interval: int = 1
+    fpn_channels: int = 256
+    anchor_sizes: tuple = (24, 48, 96, 192, 384)
+    anchor_scales: int = 3
+    aspect_ratios: tuple = (1, 1 / 2, 2)
+    square_anchors: bool = False
+    rescore_masks: bool = True
+    num_classes: int = 81
+    input_size: int = PUBLISHED_SIZE
+    mask_dim: int = 32
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            if field.type is tuple:
+                object.__setattr__(self, field.name, tuple(getattr(self, field.name)))
+        if not MIN_SIZE <= self.input_size <= MAX_SIZE:
+            raise ConfigError(f'input size {self.input_size} is outside {MIN_SIZE} to {MAX_SIZE} pixels')
+        if self.num_classes < 2:
+            raise ConfigError(f'{self.num_classes} classes: background and one more are the least')
+        if self.mask_dim < 1:
+            raise ConfigError(f'{self.mask_dim} prototypes: one is the least')
+
+    @property
+    def anchors_per_cell(self):
+        return self.anchor_scales * len(self.aspect_ratios)
+
+    @property
+    def level_sizes(self):
+        """Cells along a side of P3 to P7: every stride-2 layer rounds up."""
+        sizes, size = [], self.input_size
+        for stride in (2, 4, 8, 16, 32, 64, 128):
+            size = (size + 1) // 2
+            if stride >= 8:
+                sizes.append(size)
+        return tuple(sizes)
+
+    @property
+    def prototype_size(self):
+        """Pixels along a side of the prototypes: twice P3."""
+        return 2 * self.level_sizes[0]
+
+    @property
+    def pixel_mean(self):
+        """Subtracted from RGB values of 0 to 255, as the backbone's public weights were trained."""
+        return (0.0, 0.0, 0.0) if self.block == 'darknet' else (123.68, 116.78, 103.94)
+
+    @property
+    def pixel_std(self):
+        """Divides RGB values after the mean is subtracted."""
+        return (255.0, 255.0, 255.0) if self.block == 'darknet' else (58.40, 57.12, 57.38)
+
+
+_YOLACT = dict(anchor_scales=1, square_anchors=True, rescore_masks=False)
+_RESNET50 = dict(block='bottleneck', depths=(3, 4, 6, 3))
+_RESNET101 = dict(block='bottleneck', depths=(3, 4, 23, 3))
+
+PRESETS = {
+    'resnet50dcn': dict(_RESNET50, dcn_stages=(1, 2, 3)),
+    'resnet101dcn': dict(_RESNET101, dcn_stages=(1, 2, 3), dcn_interval=3),
+    'resnet50': dict(_RESNET50, **_YOLACT),
+    'resnet101': dict(_RESNET101, **_YOLACT),
+    'darknet53': dict(block='darknet', depths=(1, 2, 8, 8, 4), width=32, **_YOLACT),
+    'resnet18dcn_half': dict(block='basic', depths=(2, 2, 2, 2), width=32, dcn_stages=(3,), fpn_channels=64),
+}
+
+
+def preset(backbone_name, **overrides):
+    """The configuration of a published network, or of the small one for laptops.
+
+    Args:
+        backbone_name: a key of `PRESETS`: YOLACT++ is 'resnet50dcn' and 'resnet101dcn', YOLACT is 'resnet50',
+            'resnet101' and 'darknet53'; 'resnet18dcn_half' is YOLACT++ on a ResNet-18 of half the width.
+        **overrides: other values for fields of `Config`, such as num_classes or input_size.
+    Raises:
+        ConfigError: the name is unknown, or an override is not possible.
+    """
+    if backbone_name not in PRESETS:
+        raise ConfigError(f'no backbone named {backbone_name!r}; there are {", ".join(PRESETS)}')
+    return Config(backbone_name, **{**PRESETS[backbone_name], **overrides})

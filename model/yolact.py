@@ -1,0 +1,111 @@
+"""YOLACT and YOLACT++ (https://arxiv.org/abs/1904.02689, https://arxiv.org/abs/1912.06218): the whole network."""
+from typing import NamedTuple, Optional
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+from paddle import Tensor, nn
+
+from model.anchors import anchors
+from model.boxes import decode
+from model.darknet import DarkNet
+from model.fpn import FPN
+from model.heads import MaskIoUNet, PredictionHead, proto_net
+from model.resnet import ResNet
+
+
+class Outputs(NamedTuple):
+    """What the network says about n pictures, for each of its a anchors.
+
+    Attributes:
+        offsets: float32 [n, a, 4], of boxes from anchors (`boxes.decode`).
+        logits: float32 [n, a, num_classes], background first.
+        coefficients: float32 [n, a, mask_dim], in [-1, 1].
+        prototypes: float32 [n, h, w, mask_dim], not negative.
+        semantic: float32 [n, num_classes - 1, h / 2, w / 2], logits of every class at every pixel; None unless
+            training.
+    """
+    offsets: Tensor
+    logits: Tensor
+    coefficients: Tensor
+    prototypes: Tensor
+    semantic: Optional[Tensor]
+
+
+class Yolact(nn.Layer):
+    """The network. Parameters are named as in the public PyTorch checkpoints.
+
+    Args:
+        config: `Config`.
+    """
+
+    def __init__(self, config):
+        super().__init__()
+        self.config = config
+        self.backbone = DarkNet(config) if config.block == 'darknet' else ResNet(config)
+        self.fpn = FPN(self.backbone.channels, config.fpn_channels)
+        self.proto_net = proto_net(config.fpn_channels, config.mask_dim)
+        self.prediction_layers = nn.LayerList([
+            PredictionHead(config.fpn_channels, config.anchors_per_cell, config.num_classes, config.mask_dim)])
+        if config.rescore_masks:
+            self.maskiou_net = MaskIoUNet(config.num_classes - 1)
+        self.semantic_seg_conv = nn.Conv2D(config.fpn_channels, config.num_classes - 1, 1)
+        self._buffer('anchors', anchors(config))
+        self._buffer('pixel_mean', config.pixel_mean)
+        self._buffer('pixel_std', config.pixel_std)
+        self._start()
+
+    def _buffer(self, name, value):
+        self.register_buffer(name, paddle.to_tensor(value, 'float32'), persistable=False)
+
+    def _start(self):
+        """Weights to train from: Xavier outside the backbone, as published; Paddle's own He inside it.
+
+        Background starts at a probability of 0.99 (as in https://arxiv.org/abs/1708.02002, section 3.3), or else
+        the first steps of a loss over all anchors would be spent, and perhaps lost, on learning just that.
+        """
+        xavier = nn.initializer.XavierUniform()
+        for name, layer in self.named_sublayers():
+            if isinstance(layer, nn.Conv2D) and not name.startswith('backbone.'):
+                xavier(layer.weight)
+        bias = self.prediction_layers[0].conf_layer.bias
+        prior = np.zeros([self.config.anchors_per_cell, self.config.num_classes], np.float32)
+        prior[:, 0] = np.log(99 * (self.config.num_classes - 1))
+        bias.set_value(prior.flatten())
+
+    def normalize(self, pictures):
+        """
+        Args:
+            pictures: uint8 or float32 [n, size, size, 3], BGR, 0 to 255.
+        Returns:
+            float32 [n, 3, size, size], RGB, as the backbone wants it.
+        """
+        rgb = paddle.flip(pictures.astype('float32'), [-1])
+        return ((rgb - self.pixel_mean) / self.pixel_std).transpose([0, 3, 1, 2])
+
+    def forward(self, pictures):
+        """
+        Args:
+            pictures: uint8 or float32 [n, input_size, input_size, 3], BGR, 0 to 255.
+        Returns:
+            `Outputs`.
+        """
+        levels = self.fpn(self.backbone(self.normalize(pictures)))
+        prototypes = F.relu(self.proto_net(levels[0])).transpose([0, 2, 3, 1])
+        predictions = [self.prediction_layers[0](level) for level in levels]
+        offsets, logits, coefficients = [paddle.concat(parts, 1) for parts in zip(*predictions)]
+        semantic = self.semantic_seg_conv(levels[0]) if self.training else None
+        return Outputs(offsets, logits, coefficients, prototypes, semantic)
+
+    def predict(self, pictures):
+        """What detection starts from.
+
+        Args:
+            pictures: as in `forward`.
+        Returns:
+            boxes float32 [n, a, 4], x0 y0 x1 y1 relative to the picture; scores float32 [n, a, num_classes], which
+            add up to 1; coefficients and prototypes as in `Outputs`.
+        """
+        outputs = self(pictures)
+        return (decode(outputs.offsets, self.anchors), F.softmax(outputs.logits, -1),
+                outputs.coefficients, outputs.prototypes)

@@ -1,0 +1,46 @@
+import numpy as np
+import paddle
+import pytest
+from paddle.vision.ops import deform_conv2d
+
+from model.deform_conv import DeformConv, sampled_deform_conv
+
+
+def leaf(array):
+    return paddle.to_tensor(np.float32(array), stop_gradient=False)
+
+
+@pytest.mark.parametrize('stride, height, width', [(1, 9, 12), (2, 9, 12), (2, 8, 7)])
+def test_both_ways_agree_gradients_included(stride, height, width):
+    rng = np.random.default_rng(0)
+    rows, columns = (height - 1) // stride + 1, (width - 1) // stride + 1
+    arguments = [leaf(rng.standard_normal(shape)) for shape in
+                 ((2, 6, height, width), (2, 18, rows, columns), (2, 9, rows, columns), (5, 6, 3, 3), (5,))]
+    arguments[1].set_value(arguments[1] * 3)  # also far outside of the picture
+    found = []
+    for convolve in (lambda x, o, m, k, b: deform_conv2d(x, o, k, b, stride, 1, mask=m),
+                     lambda *parts: sampled_deform_conv(*parts, stride)):
+        out = convolve(*arguments)
+        (out * out).sum().backward()
+        found.append([out.numpy(), *(argument.grad.numpy() for argument in arguments)])
+        for argument in arguments:
+            argument.clear_gradient()
+    for native, sampled in zip(*found):
+        np.testing.assert_allclose(sampled, native, atol=1e-5 * np.abs(native).max())
+
+
+def test_starts_as_a_convolution_of_half_the_strength():
+    layer = DeformConv(3, 4)
+    layer.eval()
+    x = paddle.rand([1, 3, 8, 8])
+    expected = paddle.nn.functional.conv2d(x, layer.weight, padding=1) / 2
+    np.testing.assert_allclose(layer(x).numpy(), expected.numpy(), atol=1e-6)
+
+
+def test_training_and_prediction_agree():
+    layer = DeformConv(3, 4, stride=2)
+    layer.conv_offset_mask.weight.set_value(paddle.randn([27, 3, 3, 3]))
+    x = paddle.rand([2, 3, 9, 8])
+    trained = layer(x)
+    layer.eval()
+    np.testing.assert_allclose(trained.numpy(), layer(x).numpy(), atol=1e-6)
