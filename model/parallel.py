@@ -1,0 +1,33 @@
+"""One network trained by several processes, one for each device, that Paddle's launcher starts."""
+import os
+
+import paddle
+import paddle.distributed as dist
+
+
+def join():
+    """Find the other processes, if the launcher started several.
+
+    Returns:
+        This process's rank, from 0, and the number of processes.
+    """
+    if int(os.environ.get('PADDLE_TRAINERS_NUM', 1)) > 1:
+        dist.init_parallel_env()
+    return dist.get_rank(), dist.get_world_size()
+
+
+def add_up(tensor):
+    """The sum of a tensor over all processes."""
+    if dist.get_world_size() > 1:
+        dist.all_reduce(tensor)
+    return tensor
+
+
+def add_up_gradients(parameters):
+    """Give every parameter the sum of its gradients over all processes, in one message."""
+    if dist.get_world_size() == 1:
+        return
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    message = add_up(paddle.concat([gradient.flatten() for gradient in gradients]))
+    for gradient, part in zip(gradients, message.split([gradient.size for gradient in gradients])):
+        paddle.assign(part.reshape(gradient.shape), gradient)
