@@ -1,0 +1,171 @@
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import paddle
+import pytest
+from networks import SMALL
+from safetensors.numpy import load_file, save_file
+
+from model.checkpoint import Checkpoint, CheckpointError, halve, load_checkpoint, restore, save_checkpoint, tensors_of
+from model.classes import Classes
+from model.config import preset
+from model.yolact import Yolact
+
+CLASSES = Classes(['ring', '星', *'abcdef'], [3, 1, 5, 7, 11, 13, 17, 90])
+
+
+@pytest.fixture(scope='module')
+def network():
+    return Yolact(preset(**SMALL))
+
+
+@pytest.fixture
+def folder(network, tmp_path):
+    save_checkpoint(tmp_path / 'some.pd', Checkpoint(network.config, CLASSES, tensors_of(network), step=7, epoch=1))
+    return tmp_path / 'some.pd'
+
+
+def test_what_is_saved_is_loaded(network, tmp_path):
+    velocity = {'fpn.lat_layers.0.bias': np.arange(64, dtype=np.float32)}
+    saved = Checkpoint(network.config, CLASSES, tensors_of(network), velocity, 12, 3, 5,
+                       {'lr': 0.01, 'lr_schedule': 'cosine'})
+    save_checkpoint(tmp_path / 'a' / 'b.pd', saved)
+    loaded = load_checkpoint(tmp_path / 'a' / 'b.pd', optimizer=True)
+    for field in ('config', 'classes', 'step', 'epoch', 'seed', 'recipe', 'backbone_only'):
+        assert getattr(loaded, field) == getattr(saved, field)
+    for tensors in ('tensors', 'velocity'):
+        expected, found = getattr(saved, tensors), getattr(loaded, tensors)
+        assert expected.keys() == found.keys()
+        for name in expected:
+            np.testing.assert_array_equal(found[name], expected[name])
+
+
+def test_a_restored_network_says_the_same(network, folder):
+    paddle.seed(99)
+    other = Yolact(network.config)
+    restore(other, load_checkpoint(folder), folder)
+    picture = paddle.rand([1, 256, 256, 3]) * 255
+    network.eval()
+    other.eval()
+    for ours, theirs in zip(network.predict(picture), other.predict(picture)):
+        np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
+
+
+def test_saving_again_replaces_and_leaves_no_drafts(network, folder):
+    save_checkpoint(folder, Checkpoint(network.config, CLASSES, tensors_of(network), step=8))
+    assert load_checkpoint(folder).step == 8
+    assert [path.name for path in folder.parent.iterdir()] == ['some.pd']
+
+
+@pytest.mark.skipif(os.name == 'nt', reason='Windows has no such permissions')
+def test_others_may_read_it_as_far_as_the_umask_says(folder):
+    modes = {path.stat().st_mode & 0o777 for path in folder.iterdir()}
+    umask = os.umask(0)
+    os.umask(umask)
+    assert modes == {0o666 & ~umask}
+
+
+def test_half_precision_is_half_the_size_and_close(network, folder):
+    small = folder.with_name('small.pd')
+    save_checkpoint(small, halve(load_checkpoint(folder)))
+    sizes = [(path / 'model.safetensors').stat().st_size for path in (folder, small)]
+    assert sizes[1] < 0.51 * sizes[0]
+    loaded = load_checkpoint(small)
+    restore(Yolact(network.config), loaded, small)
+    for name, tensor in tensors_of(network).items():
+        assert loaded.tensors[name].dtype == np.float32
+        np.testing.assert_allclose(loaded.tensors[name], tensor, rtol=1e-3, atol=1e-6)
+
+
+def test_a_backbone_alone_fits_a_network_of_other_classes(network, tmp_path):
+    backbone = {name: tensor + 1 for name, tensor in tensors_of(network).items() if name.startswith('backbone.')}
+    save_checkpoint(tmp_path / 'b', Checkpoint(network.config, None, backbone, backbone_only=True))
+    other = Yolact(preset('resnet18dcn_half', num_classes=4))
+    before = tensors_of(other)
+    restore(other, load_checkpoint(tmp_path / 'b'), tmp_path / 'b')
+    for name, tensor in tensors_of(other).items():
+        np.testing.assert_array_equal(tensor, backbone.get(name, before[name]))
+
+
+def test_weights_for_other_classes_are_all_but_the_layers_that_tell_them_apart(network, folder):
+    other = Yolact(preset('resnet18dcn_half', num_classes=4, input_size=300))
+    before = tensors_of(other)
+    restore(other, load_checkpoint(folder), folder, other_classes=True)
+    fresh = {name for name, tensor in tensors_of(other).items() if np.array_equal(tensor, before[name])
+             and not np.array_equal(tensor, tensors_of(network).get(name))}
+    assert {name for name in fresh if name.endswith('weight')} == {
+        'prediction_layers.0.conf_layer.weight', 'semantic_seg_conv.weight', 'maskiou_net.maskiou_net.10.weight'}
+    with pytest.raises(CheckpointError, match='must have the same classes and backbone'):
+        restore(other, load_checkpoint(folder), folder)
+
+
+def test_nothing_there(tmp_path):
+    with pytest.raises(CheckpointError, match='no such checkpoint; a checkpoint is a folder with meta.json'):
+        load_checkpoint(tmp_path / 'none')
+
+
+def change_meta(folder, **changes):
+    path = folder / 'meta.json'
+    path.write_text(json.dumps({**json.loads(path.read_text('utf-8')), **changes}))
+
+
+@pytest.mark.parametrize('changes, message', [
+    ({'format': 2}, 'not a checkpoint of format 1; was it made by a newer version'),
+    ({'config': {'backbone_name': 'x'}}, 'does not describe a network'),
+    ({'config': None}, 'does not describe a network'),
+    ({'classes': {'names': ['a'], 'ids': [1]}}, '1 classes and a network of 9 with background'),
+    ({'classes': {'names': ['a', 'b'], 'ids': [1, 1]}}, 'a category id stands for two classes')])
+def test_wrong_meta(folder, changes, message):
+    change_meta(folder, **changes)
+    with pytest.raises(CheckpointError, match=message) as caught:
+        load_checkpoint(folder)
+    assert 'meta.json' in str(caught.value) and '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize('damage', [lambda data: data[:1000], lambda data: b'', lambda data: b'\xff' * 9 + data[9:]])
+def test_damaged_tensors(folder, damage):
+    path = folder / 'model.safetensors'
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(CheckpointError, match='model.safetensors: cannot be read'):
+        load_checkpoint(folder)
+
+
+@pytest.mark.parametrize('change, message', [
+    (lambda tensors: tensors.pop('fpn.lat_layers.0.bias'), 'lacks fpn.lat_layers.0.bias'),
+    (lambda tensors: tensors.update(extra=np.zeros(1, np.float32)), 'has an unknown extra'),
+    (lambda tensors: tensors.update({'fpn.lat_layers.0.bias': np.zeros(3, np.float32)}),
+     r'fpn.lat_layers.0.bias is \[3\], the network has \[64\]')])
+def test_tensors_that_do_not_fit(network, folder, change, message):
+    tensors = load_file(folder / 'model.safetensors')
+    change(tensors)
+    save_file(tensors, folder / 'model.safetensors')
+    before = tensors_of(network)
+    with pytest.raises(CheckpointError, match=message):
+        restore(network, load_checkpoint(folder), folder)
+    for name, tensor in tensors_of(network).items():
+        np.testing.assert_array_equal(tensor, before[name])
+
+
+def test_a_kill_while_saving_leaves_the_last_one(network, folder, tmp_path):
+    """A process saves over and over; killed at any moment, what stands there loads."""
+    script = ('import sys; sys.path.insert(0, ".")\n'
+              'from model.checkpoint import *\n'
+              'import dataclasses\n'
+              f'some = load_checkpoint({str(folder)!r})\n'
+              'print("go", flush=True)\n'
+              'for step in range(8, 10**6):\n'
+              f'    save_checkpoint({str(tmp_path)!r} + f"/step{{step}}.pd", dataclasses.replace(some, step=step))\n')
+    for pause in (0, 0.05, 0.11):
+        process = subprocess.Popen([sys.executable, '-c', script], stdout=subprocess.PIPE)
+        process.stdout.readline()
+        while not list(tmp_path.glob('step*.pd')):
+            assert process.poll() is None
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(pause)
+        process.kill()
+        process.wait()
+        for path in tmp_path.glob('step*.pd'):
+            assert f'step{load_checkpoint(path).step}.pd' == path.name
