@@ -1,0 +1,1 @@
+"""Everything that touches a dataset: reading, augmenting, drawing, judging."""

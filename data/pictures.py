@@ -1,0 +1,160 @@
+"""Reading and writing picture files."""
+import io
+import os
+import uuid
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+os.environ.setdefault('OPENCV_LOG_LEVEL', 'SILENT')  # read as OpenCV loads; PictureError says it better
+import cv2  # noqa: E402
+
+SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff', '.gif')
+_FORMATS = ('JPEG', 'PNG', 'BMP', 'WEBP', 'TIFF', 'GIF')
+_END_MARKS = {'JPEG': b'\xff\xd9', 'PNG': b'IEND'}
+_MAX_PIXELS = 2 * Image.MAX_IMAGE_PIXELS  # Pillow warns from half of it and raises above it
+warnings.filterwarnings('ignore', category=Image.DecompressionBombWarning)
+
+
+class PictureError(ValueError):
+    """A picture that cannot be read or written. The message is one line for the user and names the file."""
+
+
+def read_picture(path):
+    """The picture in a file, as a viewer shows it: upright by its EXIF tag, on white where it is transparent.
+
+    Grey, palette, CMYK and 16-bit pictures become 8-bit BGR. Of an animation the first frame is read.
+
+    Args:
+        path: str or Path of a JPEG, PNG, BMP, WebP, TIFF or GIF file of at most 178 million pixels.
+    Returns:
+        uint8 [H, W, 3], BGR.
+    Raises:
+        PictureError: the file is missing, a folder, unreadable, empty, not a picture, too large, damaged or
+            ends too early.
+    """
+    path = Path(path)
+    data = _read_bytes(path)
+    image = _read_header(path, data)
+    try:
+        if image.format in ('WEBP', 'GIF') or _is_transparent(image):
+            # OpenCV drops alpha, which shows whatever colour lies under transparent pixels. Its version 4
+            # neither turns WebP pictures upright nor reads GIF.
+            return _decode_on_white(image)
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except Exception as error:  # decoders raise many types for damaged data
+        raise _damaged(path, image) from error
+    if picture is None:
+        raise _damaged(path, image)
+    return picture
+
+
+def write_picture(path, picture):
+    """Writes a picture in the format of the path's suffix. The file is either complete or untouched.
+
+    Args:
+        path: str or Path that ends in .jpg, .jpeg, .png, .bmp, .webp, .tif or .tiff.
+        picture: uint8 [H, W, 3], BGR.
+    Raises:
+        PictureError: the suffix is unknown, the format cannot hold the picture, or the disk does not take it.
+    """
+    path = Path(path)
+    data = _encode(path, picture)
+    part = path.with_name(f'.{uuid.uuid4().hex}.part')
+    try:
+        part.write_bytes(data)
+        part.replace(path)
+    except OSError as error:
+        raise PictureError(f'{path}: cannot be written ({error.strerror}); '
+                           'check that its folder exists, may be written to and has room') from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def find_pictures(folder):
+    """The picture files of a folder, known by their suffixes. Hidden files and subfolders are left out.
+
+    Args:
+        folder: str or Path. A file stands for itself, whatever its suffix.
+    Returns:
+        list of Path, sorted by name.
+    Raises:
+        PictureError: there is no such folder, or it may not be read.
+    """
+    folder = Path(folder)
+    if folder.is_file():
+        return [folder]
+    try:
+        paths = sorted(folder.iterdir())
+    except FileNotFoundError as error:
+        raise PictureError(f'{folder}: no such folder; check the name') from error
+    except OSError as error:
+        raise PictureError(f'{folder}: not a folder that can be read ({error.strerror}); '
+                           'name a picture or a folder of pictures') from error
+    return [path for path in paths
+            if path.suffix.lower() in SUFFIXES and not path.name.startswith('.') and path.is_file()]
+
+
+def _read_bytes(path):
+    # Read by Python: OpenCV cannot open every name on Windows.
+    if path.is_dir():
+        raise PictureError(f'{path}: a folder, not a picture; name a file in it')
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        reason = 'a link to a file that is gone' if path.is_symlink() else 'no such file'
+        raise PictureError(f'{path}: {reason}; check the name') from error
+    except OSError as error:
+        raise PictureError(f'{path}: cannot be read ({error.strerror}); check its permissions') from error
+    if not data:
+        raise PictureError(f'{path}: an empty file; copy or download it again')
+    return data
+
+
+def _read_header(path, data):
+    """What the file claims to be, as a Pillow image that is not decoded yet."""
+    stream = io.BytesIO(data)
+    try:
+        image = Image.open(stream, formats=_FORMATS)
+    except Image.DecompressionBombError as error:
+        raise PictureError(f'{path}: more than {_MAX_PIXELS // 10**6} million pixels; '
+                           'make it smaller or cut it into tiles') from error
+    except Exception as error:  # Pillow raises many types for damaged headers
+        raise PictureError(f'{path}: not a JPEG, PNG, BMP, WebP, TIFF or GIF picture, or only the start of '
+                           'one; convert it or copy it again') from error
+    # OpenCV may fill what is missing with grey. Trailing bytes after the mark are common and harmless. The
+    # search starts behind the header, which may hold a thumbnail with a mark of its own.
+    mark = _END_MARKS.get(image.format)
+    if mark and data.find(mark, stream.tell()) < 0:
+        raise PictureError(f'{path}: the picture ends too early; copy or download it again')
+    return image
+
+
+def _is_transparent(image):
+    return image.has_transparency_data and image.mode != 'I;16'
+
+
+def _decode_on_white(image):
+    image = ImageOps.exif_transpose(image).convert('RGBA')
+    white = Image.new('RGBA', image.size, 'white')
+    rgb = np.asarray(Image.alpha_composite(white, image).convert('RGB'))
+    return np.ascontiguousarray(rgb[:, :, ::-1])
+
+
+def _damaged(path, image):
+    return PictureError(f'{path}: this {image.format} picture cannot be decoded: it is damaged, ends too '
+                        'early or is of a rare kind; copy it again or convert it to PNG')
+
+
+def _encode(path, picture):
+    try:
+        encoded, data = cv2.imencode(path.suffix, picture)
+    except cv2.error:
+        encoded = False
+    if not encoded:
+        height, width = picture.shape[:2]
+        raise PictureError(f"{path}: a picture of {width}x{height} cannot be written as '{path.suffix}'; "
+                           'use .png or .jpg')
+    return data.tobytes()

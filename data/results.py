@@ -1,0 +1,230 @@
+"""Detections → COCO results, and the average precision that pycocotools gives them."""
+import contextlib
+import io
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from pycocotools import mask as mask_api
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+from tqdm import tqdm
+
+from data.coco import AnnotationError
+from data.masks import compress
+from data.pictures import PictureError
+
+# pycocotools' twelve, in its order: name, IoU of a hit, size of the objects, most detections a picture.
+FIGURES = (
+    ('AP', '0.50:0.95', 'all', 100), ('AP50', '0.50', 'all', 100), ('AP75', '0.75', 'all', 100),
+    ('APs', '0.50:0.95', 'small', 100), ('APm', '0.50:0.95', 'medium', 100),
+    ('APl', '0.50:0.95', 'large', 100),
+    ('AR1', '0.50:0.95', 'all', 1), ('AR10', '0.50:0.95', 'all', 10), ('AR100', '0.50:0.95', 'all', 100),
+    ('ARs', '0.50:0.95', 'small', 100), ('ARm', '0.50:0.95', 'medium', 100),
+    ('ARl', '0.50:0.95', 'large', 100),
+)
+
+
+@dataclass(frozen=True)
+class AveragePrecision:
+    """pycocotools' twelve figures. Printed, they are a table.
+
+    Attributes:
+        box: dict of float by name, see `FIGURES`; 0 to 1, or -1 where the dataset has no such objects.
+        mask: likewise.
+    """
+    box: dict
+    mask: dict
+
+    def __str__(self):
+        lines = [f'{"":70}   box   mask']
+        for name, iou, size, most in FIGURES:
+            title = ('Average Precision  (AP)', 'Average Recall     (AR)')[name.startswith('AR')]
+            pair = (f'{figure:.3f}' if figure >= 0 else '-' for figure in (self.box[name], self.mask[name]))
+            lines.append(f'{title} @[ IoU={iou:<9} | area={size:>6} | maxDets={most:>3} ]'
+                         + ''.join(f' {figure:>6}' for figure in pair))
+        return '\n'.join(lines)
+
+
+def check_classes(dataset, classes):
+    """Makes sure that weights and dataset mean the same by a class.
+
+    Args:
+        dataset: `CocoDataset`.
+        classes: `Classes` that the weights know.
+    Raises:
+        AnnotationError: a name or category id differs.
+    """
+    difference = dataset.classes.difference(classes)
+    if difference:
+        raise AnnotationError(f'{dataset.annotations_path}: has other classes than the weights: '
+                              f'{difference}; give annotations and weights that belong together')
+
+
+def predict(predictor, pictures, batch_size, problems):
+    """Detections of one picture of a dataset after another.
+
+    Args:
+        predictor: list of uint8 [h, w, 3], BGR → list of `Detections`.
+        pictures: iterable of `Picture`.
+        batch_size: how many go through the predictor together.
+        problems: list of str that gets a line for each picture that is left out, because it cannot be read or
+            is not of the size that the annotation file says.
+    Yields:
+        `Picture` and its `Detections`.
+    """
+    batch = []
+    for picture in pictures:
+        try:
+            batch.append((picture, picture.read()))
+        except PictureError as problem:
+            problems.append(str(problem))
+        if len(batch) == batch_size:
+            yield from _predict_batch(predictor, batch)
+            batch = []
+    if batch:
+        yield from _predict_batch(predictor, batch)
+
+
+def _predict_batch(predictor, batch):
+    pictures, pixels = zip(*batch, strict=True)
+    return zip(pictures, predictor(list(pixels)), strict=True)
+
+
+def to_coco(detections, image_id, classes, kind):
+    """The detections of one picture as entries of a COCO results file.
+
+    Args:
+        detections: `Detections`.
+        image_id: int or str, the picture's in the dataset.
+        classes: `Classes` of the dataset.
+        kind: 'box' for boxes, ranked by the score of the class; 'mask' for masks, ranked by that times the
+            predicted mask IoU.
+    Returns:
+        list of dict with image_id, category_id, score, and either bbox, x y width height in hundredths of a
+        pixel, or segmentation, a compressed RLE.
+    """
+    scores = detections.box_scores if kind == 'box' else detections.mask_scores
+    describe = _bbox if kind == 'box' else _segmentation
+    # A float32's shortest decimals keep its rank exactly. Rounding would make ties, and the order of pictures
+    # would break them.
+    return [{'image_id': image_id, 'category_id': classes.ids[detections.classes[i]],
+             **describe(detections, i), 'score': float(str(scores[i]))} for i in range(len(detections))]
+
+
+def _bbox(detections, i):
+    x0, y0, x1, y1 = detections.boxes[i].tolist()
+    return {'bbox': [round(number, 2) for number in (x0, y0, x1 - x0, y1 - y0)]}
+
+
+def _segmentation(detections, i):
+    rle = detections.rle(i)
+    return {'segmentation': {'size': list(rle['size']), 'counts': rle['counts'].decode('ascii')}}
+
+
+def write_results(path, entries):
+    """Writes a COCO results file, an entry a line. It is either complete or untouched.
+
+    Args:
+        path: str or Path; its folder is made where it is missing.
+        entries: iterable of dict, written as they come.
+    Raises:
+        OSError: it cannot be written.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f'.{path.name}.{os.getpid()}.part')
+    try:
+        with open(part, 'w', encoding='ascii') as file:
+            file.write('[')
+            for position, entry in enumerate(entries):
+                file.write((',\n' if position else '\n') + json.dumps(entry, separators=(',', ':')))
+            file.write('\n]\n')
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def evaluate(predictor, dataset, batch_size=1, max_images=None):
+    """Box and mask AP of a predictor on a dataset, with a progress bar.
+
+    Args:
+        predictor: list of uint8 [h, w, 3], BGR → list of `Detections`, of the dataset's classes.
+        dataset: `CocoDataset` with annotations.
+        batch_size: how many pictures go through the predictor together.
+        max_images: look at so many only, the first of the dataset; None for all.
+    Returns:
+        `AveragePrecision`, and a list of str, a line for each picture that could not be read. Such a picture
+        counts as having no detections.
+    """
+    pictures, problems = dataset.images[:max_images], []
+    boxes, masks = [], []
+    with tqdm(pictures, unit=' pictures', mininterval=1) as bar:
+        for picture, detections in predict(predictor, bar, batch_size, problems):
+            boxes += to_coco(detections, picture.id, dataset.classes, 'box')
+            masks += to_coco(detections, picture.id, dataset.classes, 'mask')
+    image_ids = [picture.id for picture in pictures]
+    return average_precision(dataset.annotations_path, boxes, masks, image_ids), problems
+
+
+def average_precision(annotations_path, boxes, masks, image_ids=None):
+    """What pycocotools makes of results. It prints nothing.
+
+    Args:
+        annotations_path: str or Path, of a file that `CocoDataset` takes. Annotations without a usable
+            segmentation do not count, as in training.
+        boxes, masks: lists of dict as from `to_coco`; they may be empty.
+        image_ids: the pictures that count; None for all.
+    Returns:
+        `AveragePrecision`.
+    """
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = _ground_truth(annotations_path)
+        return AveragePrecision(_figures(truth, boxes, 'bbox', image_ids),
+                                _figures(truth, masks, 'segm', image_ids))
+
+
+def _figures(truth, entries, iou_type, image_ids):
+    found = truth.loadRes([dict(entry) for entry in entries]) if entries else _index(truth.dataset, [])
+    judge = COCOeval(truth, found, iou_type)
+    if image_ids is not None:
+        judge.params.imgIds = list(image_ids)
+    judge.evaluate()
+    judge.accumulate()
+    judge.summarize()
+    return {name: float(figure) for (name, *_), figure in zip(FIGURES, judge.stats, strict=True)}
+
+
+def _ground_truth(path):
+    content = json.loads(Path(path).read_text('utf-8-sig'))
+    sizes = {image['id']: (image['height'], image['width']) for image in content['images']}
+    records = (_completed(record, sizes) for record in content['annotations'])
+    return _index(content, [record for record in records if record])
+
+
+def _index(content, records):
+    """pycocotools' object for a dataset with other annotations. It would never find an annotation 0."""
+    coco = COCO()
+    coco.dataset = {**content, 'annotations': [{**record, 'id': id} for id, record in enumerate(records, 1)]}
+    coco.createIndex()
+    return coco
+
+
+def _completed(record, sizes):
+    """An annotation with all that pycocotools insists on, or None where it is of no use."""
+    try:
+        size = sizes[record['image_id']]
+        rle = _compressed(record['segmentation'], size)
+        x, y, width, height = map(float, record.get('bbox') or mask_api.toBbox(rle))
+        area = float(record.get('area', mask_api.area(rle)))
+    except Exception:  # pycocotools raises many types; CocoDataset has said what is wrong
+        return None
+    return {**record, 'segmentation': rle, 'bbox': [x, y, width, height], 'area': area,
+            'iscrowd': int(bool(record.get('iscrowd')))}
+
+
+def _compressed(segmentation, size):
+    if isinstance(segmentation, dict):
+        return compress(segmentation['counts'], size)
+    return mask_api.merge(mask_api.frPyObjects(segmentation, *size))

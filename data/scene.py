@@ -1,0 +1,316 @@
+"""Scenes of shapes, drawn on the spot: a picture and the mask of everything in it.
+
+Eight kinds of shapes, some with holes and most with concave outlines, lie on textured backgrounds and cover
+one another. Colour and texture say nothing about the kind.
+"""
+import colorsys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+SMALLEST_SIDE = 64
+SUPERSAMPLING = 4
+LEAST_VISIBLE = 0.25
+LEAST_AREA = 12
+# (share of the objects, shortest, longest) of an object's longer side in pixels.
+SIZE_BANDS = ((0.10, 8, 16), (0.12, 16, 24), (0.66, 24, 160), (0.12, 160, 400))
+
+
+# Outlines: a list of contours float64 [n, 2] around the origin; the second one, if any, is a hole.
+
+def _circle(radius, start=0.0, stop=2 * np.pi, centre=0.0):
+    angles = np.linspace(start, stop, 72)
+    return np.stack([centre + radius * np.cos(angles), radius * np.sin(angles)], 1)
+
+
+def _mirrored(half):
+    half = np.array(half, float)
+    return np.concatenate([half, half[::-1] * (1, -1)])
+
+
+def _ring(rng):
+    return [_circle(1), _circle(rng.uniform(0.5, 0.7))]
+
+
+def _star(rng):
+    tips = rng.integers(5, 7)
+    angles = np.arange(2 * tips) * np.pi / tips
+    radii = np.where(np.arange(2 * tips) % 2, rng.uniform(0.4, 0.5), 1)
+    return [np.stack([radii * np.cos(angles), radii * np.sin(angles)], 1)]
+
+
+def _crescent(rng):
+    tip, centre = rng.uniform(0.7, 1.0), rng.uniform(0.4, 0.5)
+    x, y = np.cos(tip) - centre, np.sin(tip)
+    inner = np.arctan2(y, x)
+    return [np.concatenate([_circle(1, tip, 2 * np.pi - tip),
+                            _circle(np.hypot(x, y), 2 * np.pi - inner, inner, centre)])]
+
+
+def _arrow(rng):
+    neck, shaft = rng.uniform(-0.1, 0.2), rng.uniform(0.2, 0.32)
+    return [_mirrored([(-1, shaft), (neck, shaft), (neck, 0.75), (1, 0)])]
+
+
+def _cross(rng):
+    arm = rng.uniform(0.24, 0.38)
+    return [_mirrored([(-1, arm), (-arm, arm), (-arm, 1), (arm, 1), (arm, arm), (1, arm)])]
+
+
+def _heart(rng):
+    t = np.linspace(0, 2 * np.pi, 72)
+    lobes = 13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)
+    return [np.stack([16 * np.sin(t) ** 3, -lobes], 1) / 16]
+
+
+def _frame(rng):
+    square = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)], float)
+    return [square, square * rng.uniform(0.5, 0.7)]
+
+
+def _gear(rng):
+    teeth = rng.integers(7, 11)
+    step = np.arange(4 * teeth)
+    angles = (step + np.where(step % 4 < 2, 0.12, -0.12) * (-1.0) ** step) * np.pi / (2 * teeth)
+    radii = np.where(step % 4 < 2, 1, 0.76)
+    return [np.stack([radii * np.cos(angles), radii * np.sin(angles)], 1), _circle(rng.uniform(0.25, 0.38))]
+
+
+class Category(NamedTuple):
+    """A kind of shape: its COCO id, its name and what draws its outline from a random generator."""
+
+    id: int
+    name: str
+    outline: Callable
+
+
+CATEGORIES = (Category(3, 'ring', _ring), Category(4, 'star', _star), Category(8, 'crescent', _crescent),
+              Category(11, 'arrow', _arrow), Category(17, 'cross', _cross), Category(23, 'heart', _heart),
+              Category(42, 'frame', _frame), Category(90, 'gear', _gear))
+
+
+# Patterns: float32 [height, width] in [0, 1]. Backgrounds and shapes share them.
+
+def _turned_grid(rng, height, width):
+    angle, period = rng.uniform(0, np.pi), rng.uniform(0.12, 0.4) * np.sqrt(height * width) + 4
+    y, x = np.mgrid[:height, :width].astype(np.float32) * np.float32(2 * np.pi / period)
+    cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
+    return x * cos + y * sin, y * cos - x * sin
+
+
+def _gradient(rng, height, width):
+    ramp, _ = _turned_grid(rng, height, width)
+    return (ramp - ramp.min()) / max(np.ptp(ramp), 1e-6)
+
+
+def _stripes(rng, height, width):
+    u, _ = _turned_grid(rng, height, width)
+    return np.clip(0.5 + rng.uniform(0.5, 3) * np.sin(u), 0, 1)
+
+
+def _checker(rng, height, width):
+    u, v = _turned_grid(rng, height, width)
+    return np.clip(0.5 + 4 * np.sin(u) * np.sin(v), 0, 1)
+
+
+def _dots(rng, height, width):
+    u, v = _turned_grid(rng, height, width)
+    return np.clip(2 * (np.cos(u) + np.cos(v)) - 1, 0, 1)
+
+
+def _clouds(rng, height, width):
+    cells = rng.integers(3, 9)
+    grid = rng.random((cells, cells), np.float32)
+    return np.clip(cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC), 0, 1)
+
+
+def _blobs(rng, height, width):
+    return np.clip(0.5 + 8 * (_clouds(rng, height, width) - 0.5), 0, 1)
+
+
+PATTERNS = (_gradient, _stripes, _checker, _dots, _clouds, _blobs)
+
+
+def _colour(rng, saturation, value):
+    red, green, blue = colorsys.hsv_to_rgb(rng.random(), rng.uniform(*saturation), rng.uniform(*value))
+    return np.float32([blue, green, red]) * 255
+
+
+def _textured(rng, colour, contrast, height, width):
+    """A pattern of `colour` and a neighbour `contrast` away: float32 [height, width, 3]."""
+    pattern = PATTERNS[rng.integers(len(PATTERNS))](rng, height, width).astype(np.float32)
+    neighbour = np.clip(colour + rng.uniform(-contrast, contrast, 3), 0, 255).astype(np.float32)
+    return colour + pattern[..., None] * (neighbour - colour)
+
+
+# Layout: where shapes lie and what of them remains visible.
+
+@dataclass(frozen=True)
+class _Shape:
+    category: int
+    size: float
+    crowd: bool
+    window: tuple  # rows and columns of the picture, as slices
+    alpha: np.ndarray  # float32, the window's coverage in [0, 1]
+
+    @property
+    def mask(self):
+        return self.alpha >= 0.5
+
+
+def _coverage(contours, left, top, right, bottom):
+    fine = np.zeros(((bottom - top) * SUPERSAMPLING, (right - left) * SUPERSAMPLING), np.uint8)
+    # Pixel i covers [i, i + 1), but fillPoly puts its centre at i. Coordinates carry 8 fractional bits.
+    points = [np.rint(((contour - (left, top)) * SUPERSAMPLING - 0.5) * 256).astype(np.int32)
+              for contour in contours]
+    cv2.fillPoly(fine, points, 255, shift=8)
+    return cv2.resize(fine, (right - left, bottom - top), interpolation=cv2.INTER_AREA) / np.float32(255)
+
+
+def _place(rng, category, size, centre, width, height, crowd=False):
+    """A shape turned and stretched at random, its longer side `size` pixels."""
+    angle, stretch = rng.uniform(0, 2 * np.pi), np.exp(rng.uniform(-0.22, 0.22))
+    cos, sin = np.cos(angle), np.sin(angle)
+    turn = np.array([(cos, sin), (-sin, cos)])
+    contours = [contour * (stretch, 1 / stretch) @ turn for contour in CATEGORIES[category].outline(rng)]
+    low, high = contours[0].min(0), contours[0].max(0)
+    contours = [(contour - (low + high) / 2) * size / (high - low).max() + centre for contour in contours]
+    margin = 3 + 0.1 * size  # room for the shadow
+    left, top = np.maximum(np.floor(contours[0].min(0) - margin), 0).astype(int)
+    right, bottom = np.minimum(np.ceil(contours[0].max(0) + margin), (width, height)).astype(int)
+    window = (slice(top, bottom), slice(left, right))
+    return _Shape(category, size, crowd, window, _coverage(contours, left, top, right, bottom))
+
+
+def _draw_size(rng, longest):
+    band = rng.choice(len(SIZE_BANDS), p=[share for share, _, _ in SIZE_BANDS])
+    _, low, high = SIZE_BANDS[band]
+    low, high = min(low, longest), min(high, longest)
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+
+
+def _scatter(rng, width, height):
+    count = 0 if rng.random() < 0.05 else rng.integers(1, 9)
+    sizes = [_draw_size(rng, 0.9 * min(width, height)) for _ in range(count)]
+    # Bigger shapes tend to lie below smaller ones, or few of these would be seen.
+    sizes.sort(key=lambda size: -size * rng.uniform(0.4, 1))
+    for size in sizes:
+        # A shape may leave the picture by up to a seventh of its size.
+        centre = rng.uniform(0.36 * size, np.array([width, height]) - 0.36 * size)
+        yield _place(rng, rng.integers(len(CATEGORIES)), size, centre, width, height)
+
+
+def _crowd(rng, width, height):
+    category, size = rng.integers(len(CATEGORIES)), rng.uniform(10, 0.09 * min(width, height) + 5)
+    middle = rng.uniform(0.25, 0.75, 2) * (width, height)
+    for turn in range(rng.integers(11, 17)):
+        # A sunflower's spiral spreads the members evenly.
+        reach, angle = 0.75 * size * np.sqrt(turn), 2.4 * turn
+        centre = middle + reach * np.array([np.cos(angle), np.sin(angle)]) + rng.normal(0, 0.15 * size, 2)
+        centre = np.clip(centre, 0.5 * size, np.array([width, height]) - 0.5 * size)
+        yield _place(rng, category, size * rng.uniform(0.85, 1.15), centre, width, height, crowd=True)
+
+
+def _visible(shapes, width, height):
+    """The shapes that can be seen, in drawing order, and bool [height, width] of each: what is not covered.
+
+    From the top down, a shape that is nearly all covered is left out, so nothing seen goes without a mask.
+    """
+    covered = np.zeros((height, width), bool)
+    kept = []
+    for shape in reversed(shapes):
+        seen = shape.mask & ~covered[shape.window]
+        if seen.sum() >= max(LEAST_AREA, LEAST_VISIBLE * shape.mask.sum()):
+            mask = np.zeros((height, width), bool)
+            mask[shape.window] = seen
+            covered |= mask
+            kept.append((shape, mask))
+    return kept[::-1]
+
+
+# Painting.
+
+def _contrasting_colour(rng, ground):
+    candidates = [_colour(rng, (0.3, 0.95), (0.3, 1.0)) for _ in range(4)]
+    return max(candidates, key=lambda colour: np.abs(colour - ground).sum())
+
+
+def _paint(rng, picture, shape, light, shadow):
+    """Draw a shape over float32 [H, W, 3], in place: shadow, texture, relief and rim."""
+    ground, alpha = picture[shape.window], shape.alpha
+    colour = _contrasting_colour(rng, ground[shape.mask].mean(0))
+    surface = _textured(rng, colour, 90, *alpha.shape)
+    soft = cv2.GaussianBlur(alpha, (0, 0), 0.6 + 0.04 * shape.size)
+    across, down = cv2.Sobel(soft, cv2.CV_32F, 1, 0), cv2.Sobel(soft, cv2.CV_32F, 0, 1)
+    relief = (light[0] * across + light[1] * down) * np.float32(rng.uniform(0, 0.6) * shape.size ** 0.5)
+    surface += np.clip(relief * 20, -45, 45)[..., None]
+    if shape.size > 24 and rng.random() < 0.6:
+        kernel = np.ones((3, 3), np.uint8)
+        rim = 1 - cv2.erode(alpha, kernel, iterations=1 + int(shape.size / 70))
+        edge = colour * np.float32(0.45) if rng.random() < 0.6 else colour * np.float32(0.4) + 150
+        surface += rim[..., None] * np.float32(0.8) * (edge - surface)
+    reach = 1 + 0.03 * shape.size
+    shift = np.float32([[1, 0, -light[0] * reach], [0, 1, -light[1] * reach]])
+    ground *= 1 - np.float32(shadow) * cv2.warpAffine(soft, shift, soft.shape[::-1])[..., None]
+    ground += alpha[..., None] * (surface - ground)
+
+
+def _background(rng, width, height):
+    picture = _textured(rng, _colour(rng, (0.05, 0.5), (0.3, 0.95)), 70, height, width)
+    return picture * (0.8 + 0.4 * _clouds(rng, height, width)[..., None])
+
+
+def _photographed(rng, picture):
+    picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.2, 0.7))
+    picture += rng.standard_normal(picture.shape, np.float32) * np.float32(rng.uniform(0, 6))
+    return np.clip(np.rint(picture), 0, 255).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class SceneObject:
+    """`category`: index into `CATEGORIES`. `mask`: bool [H, W], its visible pixels. `crowd`: many as one."""
+
+    category: int
+    mask: np.ndarray
+    crowd: bool
+
+
+@dataclass(frozen=True)
+class Scene:
+    """`picture`: uint8 [H, W, 3], BGR. `objects`: its `SceneObject`s, the lowest first, masks disjoint."""
+
+    picture: np.ndarray
+    objects: list
+
+
+def draw_scene(seed, width, height):
+    """Draw a picture and the masks of what it shows.
+
+    Args:
+        seed: int or sequence of int, not negative. The same seed and size give the same scene.
+        width, height: pixels, at least 64.
+    Returns:
+        Scene.
+    Raises:
+        ValueError: a side is under 64 pixels.
+    """
+    if min(width, height) < SMALLEST_SIDE:
+        raise ValueError(f'pictures of {width}x{height} are too small: give at least {SMALLEST_SIDE} a side')
+    rng = np.random.default_rng(seed)
+    shapes = list(_scatter(rng, width, height))
+    if shapes and rng.random() < 0.06:
+        shapes += _crowd(rng, width, height)
+    seen = _visible(shapes, width, height)
+    picture = _background(rng, width, height)
+    sunward, shadow = rng.uniform(-2.6, -0.5), rng.uniform(0.1, 0.5)
+    light = np.float32([np.cos(sunward), np.sin(sunward)])
+    for shape, _ in seen:
+        _paint(rng, picture, shape, light, shadow)
+    objects = [SceneObject(int(shape.category), mask, False) for shape, mask in seen if not shape.crowd]
+    members = [(shape.category, mask) for shape, mask in seen if shape.crowd]
+    if members:
+        objects.append(SceneObject(int(members[0][0]), np.any([mask for _, mask in members], 0), True))
+    return Scene(_photographed(rng, picture), objects)

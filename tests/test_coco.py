@@ -1,0 +1,257 @@
+import json
+import re
+
+import numpy as np
+import pytest
+from pycocotools import mask as mask_api
+from pycocotools.coco import COCO
+
+from data.coco import AnnotationError, CocoDataset
+from data.masks import rasterise
+
+TRIANGLE = [10, 10, 30, 10.5, 10, 30.2]
+SQUARE = [40, 20, 60, 20, 60, 40, 40, 40]
+
+
+def annotation(id, **keys):
+    return {'id': id, 'image_id': 7, 'category_id': 3, 'iscrowd': 0, 'area': 200.0, 'caption': 'no use',
+            'bbox': [10, 10, 20, 20], 'segmentation': [TRIANGLE], **keys}
+
+
+def image(id, **keys):
+    return {'id': id, 'file_name': f'{id}.jpg', 'width': 80, 'height': 60, 'license': 1, **keys}
+
+
+def category(id, name):
+    return {'id': id, 'name': name, 'supercategory': 'thing'}
+
+
+def content(annotations=(), **keys):
+    return {'images': [image(7), image(8)], 'annotations': list(annotations),
+            'categories': [category(3, 'cat')], 'info': {}, **keys}
+
+
+def written(path, content):
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+@pytest.fixture
+def load(tmp_path):
+    def load(content):
+        return CocoDataset(written(tmp_path / 'instances.json', content), tmp_path / 'images')
+    return load
+
+
+def without(record, *keys):
+    return {key: value for key, value in record.items() if key not in keys}
+
+
+def test_classes_follow_category_ids_with_gaps(load):
+    categories = [category(90, 'last'), category(0, 'first'), category(12, 'middle')]
+    dataset = load(content([annotation(1, category_id=12), annotation(2, category_id=0),
+                            annotation(3, category_id=90)], categories=categories))
+    assert dataset.classes.names == ('first', 'middle', 'last')
+    assert dataset.classes.ids == (0, 12, 90)
+    assert dataset.objects(0).labels.tolist() == [1, 0, 2]
+
+
+def test_a_thousand_classes(load):
+    dataset = load(content([annotation(1, category_id=2999)],
+                           categories=[category(3 * i + 2, f'c{i}') for i in range(1000)]))
+    assert len(dataset.classes) == 1000
+    assert dataset.objects(0).labels.tolist() == [999]
+
+
+def test_pictures_are_as_listed(load, tmp_path):
+    dataset = load(content(images=[image(9, width=33), image('a', file_name='sub/a.png', height=44.0)]))
+    first, second = dataset.images
+    assert len(dataset) == 2
+    assert (first.id, first.path, first.width, first.height) == (9, tmp_path / 'images/9.jpg', 33, 60)
+    assert (second.id, second.path, second.height) == ('a', tmp_path / 'images/sub/a.png', 44)
+
+
+def test_objects_go_to_their_pictures(load):
+    dataset = load(content([annotation(1, image_id=8), annotation(2), annotation(3, image_id=8)]))
+    assert [len(dataset.objects(i)) for i in range(2)] == [1, 2]
+    assert dataset.has_annotations and dataset.warnings == []
+
+
+def test_a_picture_without_objects_is_empty(load):
+    objects = load(content([annotation(1)])).objects(1)
+    assert objects.labels.shape == (0,) and objects.labels.dtype == np.int64
+    assert objects.boxes.shape == (0, 4) and objects.boxes.dtype == np.float32
+    assert objects.segmentations == [] and objects.num_crowds == 0
+
+
+def test_a_file_of_test_pictures_has_no_annotations(load):
+    dataset = load(without(content(), 'annotations'))
+    assert not dataset.has_annotations
+    assert len(dataset) == 2 and len(dataset.objects(0)) == 0
+
+
+def test_crowds_stand_at_the_end(load):
+    crowd = {'size': [60, 80], 'counts': [0, 600, 4200]}
+    dataset = load(content([
+        annotation(1, iscrowd=1, segmentation=crowd, bbox=[0, 0, 10, 60]),
+        annotation(2, bbox=[1, 1, 5, 5]),
+        annotation(3, iscrowd=1, segmentation=crowd, bbox=[0, 0, 11, 60]),
+        annotation(4, bbox=[2, 2, 5, 5])]))
+    objects = dataset.objects(0)
+    assert objects.num_crowds == 2
+    assert objects.boxes.tolist() == [[1, 1, 6, 6], [2, 2, 7, 7], [0, 0, 10, 60], [0, 0, 11, 60]]
+    assert [type(segmentation) for segmentation in objects.segmentations] == [list, list, dict, dict]
+
+
+def test_boxes_are_clipped_to_the_picture(load):
+    dataset = load(content([annotation(1, bbox=[-5, 50.5, 20, 30]), annotation(2, bbox=[70, -3, 30.5, 10])]))
+    assert dataset.objects(0).boxes.tolist() == [[0, 50.5, 15, 60], [70, 0, 80, 7]]
+
+
+@pytest.mark.parametrize('box', [None, []])
+def test_a_missing_box_encloses_the_segmentation(load, box):
+    block = np.zeros((60, 80), np.uint8, order='F')
+    block[5:9, 20:70] = 1
+    rle = {'size': [60, 80], 'counts': mask_api.encode(block)['counts'].decode()}
+    dataset = load(content([annotation(1, bbox=box, segmentation=[TRIANGLE, SQUARE]),
+                            annotation(2, bbox=box, segmentation=rle)]))
+    np.testing.assert_allclose(dataset.objects(0).boxes, [[10, 10, 60, 40], [20, 5, 70, 9]])
+
+
+def test_iscrowd_area_and_bbox_may_be_missing(load):
+    objects = load(content([without(annotation(1), 'iscrowd', 'area', 'bbox')])).objects(0)
+    np.testing.assert_allclose(objects.boxes, [[10, 10, 30, 30.2]])
+    assert objects.num_crowds == 0
+
+
+def test_masks_are_those_of_pycocotools(load):
+    block = np.zeros((60, 80), np.uint8, order='F')
+    block[5:9, 20:70] = 1
+    text = mask_api.encode(block)['counts'].decode()
+    dataset = load(content([
+        annotation(1, segmentation=[TRIANGLE, SQUARE]),
+        annotation(2, segmentation={'size': [60, 80], 'counts': [65, 50, 10, 40, 4635]}),
+        annotation(3, segmentation={'size': [60, 80], 'counts': text})]))
+    official = COCO(dataset.annotations_path)
+    masks = [rasterise(segmentation, (60, 80)) for segmentation in dataset.objects(0).segmentations]
+    for mask, id in zip(masks, (1, 2, 3), strict=True):
+        assert (mask == official.annToMask(official.anns[id])).all()
+    assert [int(mask.sum()) for mask in masks[1:]] == [90, 200]
+
+
+def test_polygons_are_points(load):
+    (polygons,) = load(content([annotation(1, segmentation=[TRIANGLE, SQUARE])])).objects(0).segmentations
+    assert [polygon.tolist() for polygon in polygons] == [
+        [[10, 10], [30, 10.5], [10, 30.2]], [[40, 20], [60, 20], [60, 40], [40, 40]]]
+
+
+def test_changing_objects_leaves_the_dataset(load):
+    dataset = load(content([annotation(1)]))
+    objects = dataset.objects(0)
+    objects.labels[:] = 5
+    objects.boxes[:] = 0
+    objects.segmentations[0][0][:] = 0
+    again = dataset.objects(0)
+    assert again.labels.tolist() == [0]
+    assert again.boxes.tolist() == [[10, 10, 30, 30]]
+    assert again.segmentations[0][0].tolist() == [[10, 10], [30, 10.5], [10, 30.2]]
+
+
+BAD = {
+    'unknown image': ({'image_id': 99}, 'image_id, 99'),
+    'image id of a wrong type': ({'image_id': [7]}, 'image_id'),
+    'unknown category': ({'category_id': 4}, 'category_id, 4'),
+    'no category': ({'category_id': None}, 'category_id, None'),
+    'null segmentation': ({'segmentation': None}, 'no segmentation'),
+    'empty segmentation': ({'segmentation': []}, 'no segmentation'),
+    'flat polygon': ({'segmentation': TRIANGLE}, 'not a list of numbers'),
+    'text in a polygon': ({'segmentation': [[1, 2, 'a', 4, 5, 6]]}, 'not a list of numbers'),
+    'text': ({'segmentation': 'mask.png'}, 'neither polygons nor an RLE'),
+    'two points': ({'segmentation': [[1, 2, 3, 4]]}, 'under 3 points'),
+    'no points': ({'segmentation': [TRIANGLE, []]}, 'under 3 points'),
+    'odd length': ({'segmentation': [[*TRIANGLE, 5]]}, 'odd length'),
+    'nan': ({'segmentation': [[1, 2, float('nan'), 4, 5, 6]]}, 'infinite or not numbers'),
+    'inf': ({'segmentation': [[1, 2, float('inf'), 4, -float('inf'), 6]]}, 'infinite or not numbers'),
+    'flat box': ({'bbox': [10, 10, 20, 0]}, 'no area'),
+    'negative box': ({'bbox': [10, 10, -5, 20]}, 'no area'),
+    'box outside': ({'bbox': [80, 10, 20, 20]}, 'no area'),
+    'box of three': ({'bbox': [10, 10, 20]}, 'not four finite numbers'),
+    'box of nan': ({'bbox': [10, float('nan'), 20, 20]}, 'not four finite numbers'),
+    'box of text': ({'bbox': 'none'}, 'not four finite numbers'),
+    'other size': ({'segmentation': {'size': [80, 60], 'counts': [4800]}}, r'of size \[80, 60\]'),
+    'empty RLE': ({'segmentation': {'size': [60, 80], 'counts': [4800]}, 'bbox': None}, 'no area'),
+    'short RLE': ({'segmentation': {'size': [60, 80], 'counts': [100, 10]}}, 'of 110 pixels'),
+    'no counts': ({'segmentation': {'size': [60, 80]}}, 'without counts'),
+    'junk counts': ({'segmentation': {'size': [60, 80], 'counts': '\u0001'}}, 'compressed notation'),
+}
+
+
+@pytest.mark.parametrize('name', BAD)
+def test_a_bad_annotation_is_left_out_with_a_line(load, name):
+    keys, problem = BAD[name]
+    dataset = load(content([annotation(1), annotation(666, **keys), annotation(2, bbox=[1, 1, 2, 2])]))
+    assert dataset.objects(0).boxes.tolist() == [[10, 10, 30, 30], [1, 1, 3, 3]]
+    (line,) = dataset.warnings
+    assert line.startswith(f'{dataset.annotations_path}: annotation 666 ') and '\n' not in line
+    assert re.search(problem, line)
+
+
+def test_a_bad_annotation_without_an_id_is_named_by_its_place(load):
+    dataset = load(content([annotation(1), 'junk', without(annotation(2), 'id', 'segmentation')]))
+    assert len(dataset.objects(0)) == 1
+    assert [re.search(r'no\. \d', line)[0] for line in dataset.warnings] == ['no. 2', 'no. 3']
+
+
+WRONG = {
+    'empty file': ('', 'is not JSON'),
+    'cut short': ('{"images": [', 'is not JSON'),
+    'a list': ([], 'not a JSON object'),
+    'no images': (without(content(), 'images'), 'no list of images'),
+    'images is an object': (content(images={}), 'no list of images'),
+    'empty images': (content(images=[]), 'no images at all'),
+    'no categories': (without(content(), 'categories'), 'no list of categories'),
+    'empty categories': (content(categories=[]), 'no categories at all'),
+    'null annotations': ({**content(), 'annotations': None}, 'no list of annotations'),
+    'image without id': (content(images=[without(image(7), 'id')]), 'no. 1 of the images has no id'),
+    'image without file': (content(images=[image(7), without(image(8), 'file_name')]),
+                           'no. 2 of the images has no file_name'),
+    'image without width': (content(images=[without(image(7), 'width')]), 'no width'),
+    'image without height': (content(images=[image(7, height=None)]), 'no height'),
+    'image of no width': (content(images=[image(7, width=0)]), 'image 7 is 0 wide'),
+    'image of odd height': (content(images=[image(7, height='60')]), 'image 7 is 80 wide and 60 high'),
+    'image that is no object': (content(images=[3]), 'no. 1 of the images is not a JSON object'),
+    'image id repeats': (content(images=[image(7), image(8), image(7)]), 'two of the images have the id 7'),
+    'image id is a list': (content(images=[image([7])]), r'the id \[7\]'),
+    'category id repeats': (content(categories=[category(3, 'a'), category(3, 'b')]),
+                            'two of the categories have the id 3'),
+    'category id is text': (content(categories=[category('3', 'a')]), "category a has the id '3'"),
+    'category without name': (content(categories=[{'id': 3}]), 'has no name'),
+}
+
+
+@pytest.mark.parametrize('name', WRONG)
+def test_a_wrong_file_is_refused_with_a_line(load, tmp_path, name):
+    bad, problem = WRONG[name]
+    with pytest.raises(AnnotationError, match=problem) as caught:
+        load(bad)
+    assert str(caught.value).startswith(f'{tmp_path / "instances.json"}: ')
+    assert '\n' not in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(AnnotationError, match='nowhere.json: cannot be read .*; check the path'):
+        CocoDataset(tmp_path / 'nowhere.json', tmp_path)
+
+
+def test_a_missing_folder_is_named(load, tmp_path):
+    with pytest.raises(AnnotationError, match=f'^{tmp_path}/images: no such folder'):
+        load(content()).check_folder()
+
+
+def test_a_folder_of_other_pictures_is_named_with_an_example(load, tmp_path):
+    (tmp_path / 'images').mkdir()
+    dataset = load(content())
+    with pytest.raises(AnnotationError, match=f'for example {tmp_path}/images/7.jpg'):
+        dataset.check_folder()
+    (tmp_path / 'images/8.jpg').touch()
+    dataset.check_folder()

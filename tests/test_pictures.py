@@ -1,0 +1,289 @@
+import os
+import struct
+import subprocess
+import sys
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from data.pictures import SUFFIXES, PictureError, find_pictures, read_picture, write_picture
+
+LOSSLESS = ('.png', '.bmp', '.tif', '.tiff')
+
+
+@pytest.fixture
+def photo():
+    """uint8 [60, 80, 3], BGR: smooth, and no two corners alike."""
+    corners = np.array([[[250, 20, 30], [10, 240, 40]], [[60, 30, 230], [200, 210, 60]]], np.uint8)
+    return cv2.resize(corners, (80, 60), interpolation=cv2.INTER_LINEAR)
+
+
+def pillow(photo):
+    return Image.fromarray(photo[:, :, ::-1])
+
+
+def complaint(path):
+    with pytest.raises(PictureError) as caught:
+        read_picture(path)
+    message = str(caught.value)
+    assert message.startswith(f'{path}: ') and '\n' not in message
+    return message.removeprefix(f'{path}: ')
+
+
+def png(width, height, pixels):
+    def chunk(kind, data):
+        return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
+    header = struct.pack('>IIBBBBB', width, height, 8, 2, 0, 0, 0)
+    return (b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', header) + chunk(b'IDAT', zlib.compress(pixels))
+            + chunk(b'IEND', b''))
+
+
+@pytest.mark.parametrize('suffix', LOSSLESS + ('.PNG',))
+@pytest.mark.parametrize('name', ['picture', '图片 – кот', 'صورة', '写真 100%'])
+def test_lossless_formats_return_what_was_written(tmp_path, photo, suffix, name):
+    path = tmp_path / (name + suffix)
+    write_picture(path, photo)
+    np.testing.assert_array_equal(read_picture(path), photo)
+
+
+@pytest.mark.parametrize('suffix', ['.jpg', '.jpeg', '.webp'])
+def test_lossy_formats_return_nearly_what_was_written(tmp_path, photo, suffix):
+    write_picture(tmp_path / f'猫{suffix}', photo)
+    read = read_picture(str(tmp_path / f'猫{suffix}'))
+    assert read.dtype == np.uint8 and read.shape == photo.shape
+    assert np.abs(read.astype(int) - photo).mean() < 3
+
+
+@pytest.mark.parametrize('suffix', ['.jpg', '.png', '.webp', '.bmp', '.tif'])
+def test_one_pixel(tmp_path, suffix):
+    write_picture(tmp_path / f'dot{suffix}', np.full((1, 1, 3), 200, np.uint8))
+    assert np.abs(read_picture(tmp_path / f'dot{suffix}').astype(int) - 200).max() <= 3
+
+
+def test_48_megapixels(tmp_path):
+    big = np.zeros((6000, 8000, 3), np.uint8)
+    big[5999, 7999] = 1, 2, 3
+    write_picture(tmp_path / 'big.bmp', big)
+    read = read_picture(tmp_path / 'big.bmp')
+    assert read.shape == (6000, 8000, 3) and read[5999, 7999].tolist() == [1, 2, 3]
+
+
+def test_grey_becomes_three_equal_channels(tmp_path, photo):
+    grey = photo[:, :, 0]
+    Image.fromarray(grey).save(tmp_path / 'grey.png')
+    np.testing.assert_array_equal(read_picture(tmp_path / 'grey.png'), np.dstack([grey] * 3))
+
+
+@pytest.mark.parametrize('suffix', ['.png', '.tif'])
+def test_16_bits_become_8(tmp_path, photo, suffix):
+    deep = photo.astype(np.uint16) * 257
+    (tmp_path / f'deep{suffix}').write_bytes(cv2.imencode(suffix, deep)[1].tobytes())
+    assert np.abs(read_picture(tmp_path / f'deep{suffix}').astype(int) - photo).max() <= 1
+    (tmp_path / f'grey{suffix}').write_bytes(cv2.imencode(suffix, deep[:, :, 0])[1].tobytes())
+    assert np.abs(read_picture(tmp_path / f'grey{suffix}')[:, :, 1].astype(int) - photo[:, :, 0]).max() <= 1
+
+
+def test_16_bit_grey_with_a_transparent_level_is_read(tmp_path, photo):
+    deep = photo[:, :, 0].astype(np.uint16) * 257
+    Image.fromarray(deep).save(tmp_path / 'deep.png', transparency=0)
+    assert np.abs(read_picture(tmp_path / 'deep.png')[:, :, 0].astype(int) - photo[:, :, 0]).max() <= 1
+
+
+@pytest.mark.parametrize('suffix', ['.png', '.webp', '.tif'])
+def test_transparent_pixels_are_white_and_half_transparent_ones_half(tmp_path, suffix):
+    rgba = np.zeros((30, 40, 4), np.uint8)
+    rgba[:, :, 0] = 200
+    rgba[:, 10:20, 3] = 128
+    rgba[:, 20:, 3] = 255
+    Image.fromarray(rgba).save(tmp_path / f'cut{suffix}', **({'lossless': True} if suffix == '.webp' else {}))
+    read = read_picture(tmp_path / f'cut{suffix}').astype(int)
+    assert (read[:, :10] == 255).all()
+    assert np.abs(read[:, 10:20] - (127, 127, 227)).max() <= 1
+    assert (read[:, 20:] == (0, 0, 200)).all()
+
+
+def test_palettes(tmp_path, photo):
+    image = pillow(photo).quantize(16)
+    expected = np.asarray(image.convert('RGB'))[:, :, ::-1]
+    image.save(tmp_path / 'a.png')
+    image.save(tmp_path / 'a.gif')
+    np.testing.assert_array_equal(read_picture(tmp_path / 'a.png'), expected)
+    np.testing.assert_array_equal(read_picture(tmp_path / 'a.gif'), expected)
+    image.save(tmp_path / 'b.png', transparency=image.getpixel((0, 0)))
+    read = read_picture(tmp_path / 'b.png')
+    assert read[0, 0].tolist() == [255, 255, 255]
+    np.testing.assert_array_equal(read[-1, -1], expected[-1, -1])
+
+
+def test_cmyk(tmp_path, photo):
+    pillow(photo).convert('CMYK').save(tmp_path / 'print.jpg', quality=100)
+    assert np.abs(read_picture(tmp_path / 'print.jpg').astype(int) - photo).mean() < 3
+
+
+@pytest.mark.parametrize('suffix', ['.jpg', '.png', '.webp', '.tif'])
+@pytest.mark.parametrize('orientation, turned', [
+    (1, lambda a: a), (2, lambda a: a[:, ::-1]), (3, lambda a: a[::-1, ::-1]), (4, lambda a: a[::-1]),
+    (5, lambda a: a.swapaxes(0, 1)), (6, lambda a: np.rot90(a, -1)), (8, np.rot90)])
+def test_exif_orientation_is_applied(tmp_path, photo, suffix, orientation, turned):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    pillow(photo).save(tmp_path / f'phone{suffix}', exif=exif)
+    read = read_picture(tmp_path / f'phone{suffix}')
+    expected = turned(photo)
+    assert read.shape == expected.shape
+    assert np.abs(read.astype(int) - expected).mean() < 4
+
+
+def test_bytes_after_the_end_do_no_harm(tmp_path, photo):
+    for suffix in ('.jpg', '.png'):
+        path = tmp_path / f'tail{suffix}'
+        write_picture(path, photo)
+        whole = read_picture(path)
+        path.write_bytes(path.read_bytes() + b'added by a camera' * 9)
+        np.testing.assert_array_equal(read_picture(path), whole)
+
+
+@pytest.mark.parametrize('suffix', SUFFIXES)
+@pytest.mark.parametrize('part', [0.02, 0.3, 0.6, 0.97])
+def test_part_of_a_picture_is_an_error(tmp_path, suffix, part):
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
+    path = tmp_path / f'part{suffix}'
+    pillow(pixels).save(path)
+    path.write_bytes(path.read_bytes()[:int(part * path.stat().st_size)])
+    assert 'copy' in complaint(path)
+
+
+@pytest.mark.parametrize('options', [{}, {'progressive': True}])
+def test_jpeg_without_its_end_is_an_error_in_spite_of_a_whole_thumbnail(tmp_path, photo, options):
+    path = tmp_path / 'download.jpg'
+    pillow(photo).resize((16, 12)).save(path)
+    thumbnail = b'Exif\0\0' + path.read_bytes()
+    pillow(photo).resize((800, 600)).save(path, exif=thumbnail, **options)
+    data = path.read_bytes()
+    assert read_picture(path).shape == (600, 800, 3)
+    for cut in (data[:len(data) // 2], data[:-2], data[:-1], data[:len(data) // 2] + bytes(len(data) // 2)):
+        path.write_bytes(cut)
+        assert complaint(path) == 'the picture ends too early; copy or download it again'
+
+
+def test_damaged_png_is_an_error(tmp_path, photo):
+    write_picture(tmp_path / 'a.png', photo)
+    data = bytearray((tmp_path / 'a.png').read_bytes())
+    data[len(data) // 2:len(data) // 2 + 40] = bytes(40)
+    (tmp_path / 'a.png').write_bytes(data)
+    assert 'damaged' in complaint(tmp_path / 'a.png')
+
+
+def test_what_is_not_a_picture_is_an_error_that_says_so(tmp_path):
+    (tmp_path / 'empty.jpg').touch()
+    assert complaint(tmp_path / 'empty.jpg') == 'an empty file; copy or download it again'
+    (tmp_path / 'page.jpg').write_text('<html>404 Not Found</html>')
+    assert 'not a JPEG, PNG, BMP, WebP, TIFF or GIF picture' in complaint(tmp_path / 'page.jpg')
+    (tmp_path / 'folder.jpg').mkdir()
+    assert complaint(tmp_path / 'folder.jpg') == 'a folder, not a picture; name a file in it'
+    assert complaint(tmp_path / 'нет.jpg') == 'no such file; check the name'
+    assert complaint(tmp_path / 'page.jpg' / 'a.jpg').startswith('cannot be read (Not a directory); check')
+    (tmp_path / 'link.jpg').symlink_to(tmp_path / 'gone.jpg')
+    assert complaint(tmp_path / 'link.jpg') == 'a link to a file that is gone; check the name'
+
+
+@pytest.mark.skipif(not hasattr(os, 'geteuid') or os.geteuid() == 0, reason='root may read everything')
+def test_unreadable_file_is_an_error(tmp_path, photo):
+    write_picture(tmp_path / 'a.png', photo)
+    (tmp_path / 'a.png').chmod(0)
+    assert complaint(tmp_path / 'a.png') == 'cannot be read (Permission denied); check its permissions'
+
+
+@pytest.mark.parametrize('side', [60000, 15000])
+def test_header_that_claims_a_gigantic_picture_is_an_error(tmp_path, side):
+    (tmp_path / 'bomb.png').write_bytes(png(side, side, bytes(1000)))
+    assert complaint(tmp_path / 'bomb.png').startswith('more than 178 million pixels')
+
+
+SCRIPT = """
+import sys
+import data.pictures
+for path in sys.argv[1:]:
+    try:
+        data.pictures.read_picture(path)
+    except data.pictures.PictureError:
+        print('refused')
+"""
+
+
+def test_nothing_but_the_error_is_said_about_broken_files(tmp_path, photo):
+    paths = []
+    for suffix in SUFFIXES:
+        paths.append(str(tmp_path / f'half{suffix}'))
+        pillow(photo).save(paths[-1])
+        data = open(paths[-1], 'rb').read()
+        open(paths[-1], 'wb').write(data[:len(data) // 2])
+    (tmp_path / 'large.png').write_bytes(png(12000, 12000, bytes(1000))[:60])
+    done = subprocess.run([sys.executable, '-c', SCRIPT, *paths, tmp_path / 'large.png'], capture_output=True)
+    assert done.stdout.split() == [b'refused'] * (len(SUFFIXES) + 1)
+    assert done.stderr == b''
+
+
+def refusal(path, picture):
+    with pytest.raises(PictureError) as caught:
+        write_picture(path, picture)
+    assert str(caught.value).startswith(f'{path}: ') and '\n' not in str(caught.value)
+    return str(caught.value)
+
+
+def test_writing_where_it_cannot_be_is_an_error_and_leaves_nothing(tmp_path, photo):
+    (tmp_path / 'folder.png').mkdir()
+    assert 'check that its folder exists' in refusal(tmp_path / 'none' / 'a.png', photo)
+    assert 'check that its folder exists' in refusal(tmp_path / 'folder.png', photo)
+    for name in ('a.xyz', 'a'):
+        assert 'use .png or .jpg' in refusal(tmp_path / name, photo)
+    assert '70000x1 cannot be written' in refusal(tmp_path / 'wide.jpg', np.zeros((1, 70000, 3), np.uint8))
+    assert [path.name for path in tmp_path.iterdir()] == ['folder.png']
+
+
+def test_writing_replaces_the_file_and_leaves_no_other(tmp_path, photo):
+    (tmp_path / 'a.png').write_bytes(b'old')
+    write_picture(tmp_path / 'a.png', photo)
+    np.testing.assert_array_equal(read_picture(tmp_path / 'a.png'), photo)
+    assert [path.name for path in tmp_path.iterdir()] == ['a.png']
+
+
+def test_failed_writing_keeps_the_old_file(tmp_path, photo):
+    (tmp_path / 'a.jpg').write_bytes(b'old')
+    refusal(tmp_path / 'a.jpg', np.zeros((1, 70000, 3), np.uint8))
+    assert (tmp_path / 'a.jpg').read_bytes() == b'old'
+
+
+def test_written_file_has_the_usual_permissions(tmp_path, photo):
+    (tmp_path / 'other').touch()
+    write_picture(tmp_path / 'a.png', photo)
+    assert (tmp_path / 'a.png').stat().st_mode == (tmp_path / 'other').stat().st_mode
+
+
+def test_pictures_of_a_folder_are_found_by_suffix_in_order(tmp_path):
+    for name in ('b.JPG', 'a.png', '图.webp', 'c.txt', '.hidden.jpg', '._a.png', 'B.tiff', 'jpg'):
+        (tmp_path / name).touch()
+    (tmp_path / 'folder.jpg').mkdir()
+    (tmp_path / 'folder.jpg' / 'inner.jpg').touch()
+    (tmp_path / 'link.jpg').symlink_to(tmp_path / 'gone.jpg')
+    assert find_pictures(tmp_path) == [tmp_path / name for name in ('B.tiff', 'a.png', 'b.JPG', '图.webp')]
+
+
+def test_file_stands_for_itself(tmp_path):
+    (tmp_path / 'scan.xyz').touch()
+    assert find_pictures(str(tmp_path / 'scan.xyz')) == [tmp_path / 'scan.xyz']
+
+
+def test_missing_folder_is_an_error(tmp_path):
+    (tmp_path / 'file').touch()
+    with pytest.raises(PictureError, match='none: no such folder; check the name'):
+        find_pictures(tmp_path / 'none')
+    with pytest.raises(PictureError, match='not a folder that can be read'):
+        find_pictures(tmp_path / 'file' / 'inner')
+
+
+def test_empty_folder_has_no_pictures(tmp_path):
+    assert find_pictures(tmp_path) == []
