@@ -1,0 +1,299 @@
+"""Turn the public PyTorch weights of YOLACT and YOLACT++ into a checkpoint of this project.
+
+Also takes ImageNet weights of ResNet-50, ResNet-101 and DarkNet-53, and makes a backbone to train from.
+"""
+import argparse
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from model.checkpoint import META, MODEL, Checkpoint, CheckpointError, save_checkpoint
+from model.classes import COCO, Classes
+from model.config import PUBLISHED_SIZE, preset
+
+NETWORKS = ('resnet50dcn', 'resnet101dcn', 'resnet50', 'resnet101', 'darknet53')
+ANCHORS = {'coco': {}, 'pascal': dict(anchor_sizes=(32, 64, 128, 256, 512), square_anchors=False)}
+LEFT_OUT = {
+    'batch counters of batch norm, which nothing uses': r'\.num_batches_tracked$',
+    "second copies of the backbone's layers, from old versions": r'^backbone\.layer\d\.',
+    'pyramid levels above P7, from old versions, never used': r'^fpn\.downsample_layers\.([2-9]|\d\d)',
+    'the ImageNet classifier': r'^backbone\.fc\.',
+}
+
+
+def parse_arguments(argv=None):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog='Needs PyTorch: pip install -r requirements-convert.txt\n'
+               'The file is loaded as tensors alone; code that it may hold is not run.\n\n'
+               'Examples:\n'
+               '  python 1_pytorch2paddle.py yolact_plus_resnet50_54_800000.pth\n'
+               '  python 1_pytorch2paddle.py yolact_im700_54_800000.pth --out pretrained_im700\n'
+               '  python 1_pytorch2paddle.py my_fruit.pth --classes fruit.txt\n'
+               '  python 1_pytorch2paddle.py resnet50-19c8e357.pth')
+    parser.add_argument('path', metavar='FILE',
+                        help='.pth file: a state dict of the public YOLACT code, or ImageNet weights of '
+                        'torchvision (ResNet) or of the public YOLACT code (DarkNet)')
+    parser.add_argument('--out', metavar='FOLDER',
+                        help='what to write; only a converted checkpoint is replaced there (default: '
+                        'pretrained_NETWORK, or backbone_NETWORK of an ImageNet file)')
+    parser.add_argument('--backbone_name', choices=NETWORKS,
+                        help='the network (default: recognised; an ImageNet ResNet becomes the deformable '
+                        'one of YOLACT++, its offsets starting at zero)')
+    detector = parser.add_argument_group('what the weights do not tell (not for an ImageNet file)')
+    detector.add_argument('--classes', metavar='NAMES',
+                          help='text file in UTF-8, a class name on each line in the order of training; ids '
+                          "count from 1 (default: COCO's if there are 80 classes)")
+    detector.add_argument('--input_size', type=int, metavar='PIXELS',
+                          help='side of the input that it was trained with (default: 400 or 700 if im400 or '
+                          f"im700 is in the file's name, otherwise {PUBLISHED_SIZE})")
+    detector.add_argument('--anchors', choices=ANCHORS,
+                          help='anchors that it was trained with; pascal: 32 to 512 pixels, not square, as '
+                          'yolact_resnet50_pascal has them (default: pascal if that is in the file\'s name, '
+                          'otherwise coco)')
+    return parser.parse_args(argv)
+
+
+def main(argv=None):
+    """Convert a file. Returns the exit status."""
+    args = parse_arguments(argv)
+    try:
+        convert(args)
+    except (ValueError, OSError) as error:
+        print(f'{Path(__file__).name}: error: {error}', file=sys.stderr)
+        return 2
+    return 0
+
+
+def convert(args):
+    """Read, convert and write, and say what was done."""
+    checkpoint, left_out = checkpoint_of(read_state(args.path), args)
+    kind = 'backbone' if checkpoint.backbone_only else 'pretrained'
+    out = Path(args.out or f'{kind}_{checkpoint.config.backbone_name}')
+    if out.exists() and not is_converted(out):
+        raise CheckpointError(f'{out}: is there and is no converted checkpoint; choose another --out')
+    save_checkpoint(out, checkpoint)
+    report(args.path, checkpoint, left_out, out)
+
+
+def checkpoint_of(state, args):
+    """Recognise, rename and check.
+
+    Args:
+        state: float32 arrays by public name.
+        args: of the command line.
+    Returns:
+        `Checkpoint`, and the names that were left out, a list for each reason.
+    Raises:
+        ValueError: the tensors are not exactly those of a network known here, or do not go with args.
+    """
+    if not any(name.startswith('backbone.') for name in state):
+        state = as_backbone(state)
+    state, left_out = sort_out(state)
+    backbone_only = all(name.startswith('backbone.') for name in state)
+    name = args.backbone_name or recognise(state, backbone_only)
+    if name is None:
+        raise CheckpointError(f'{args.path}: of no network known here; those are {", ".join(NETWORKS)}')
+    if backbone_only:
+        check_backbone_arguments(args)
+        config, classes = preset(name), None
+    else:
+        config, classes = describe(state, name, args)
+    shapes = shapes_of(config, backbone_only)
+    if backbone_only:
+        state = still_offsets(shapes) | state
+    tensors = rename(state, shapes, f'{args.path}: taken for {name}, but')
+    return Checkpoint(config, classes, tensors, backbone_only=backbone_only), left_out
+
+
+def read_state(path):
+    """The tensors of a PyTorch file. Code that it may hold is not run.
+
+    Args:
+        path: a saved state dict, perhaps inside a dict as 'state_dict' or 'model', perhaps of DataParallel.
+    Returns:
+        dict of float32 arrays by name.
+    Raises:
+        CheckpointError: PyTorch is not installed, or the file holds anything but tensors by name.
+        OSError: the file cannot be read.
+    """
+    try:
+        import torch  # before Paddle, after which its libraries do not load on Windows
+    except ImportError as error:
+        raise CheckpointError(f'needs PyTorch ({error}): pip install -r requirements-convert.txt') from None
+    with open(path, 'rb') as file:
+        try:
+            state = torch.load(file, map_location='cpu', weights_only=True)
+        except Exception:  # a damaged file may raise anything
+            raise CheckpointError(f'{path}: refused: it is damaged, or no PyTorch file, or loading it might '
+                                  f'run code; get it again, or save model.state_dict() alone') from None
+    if isinstance(state, dict):
+        state = next((state[key] for key in ('state_dict', 'model') if key in state), state)
+    if not (isinstance(state, dict) and state and all(
+            isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in state.items())):
+        raise CheckpointError(f'{path}: not a state dict, which is tensors by name; save model.state_dict()')
+    return {name.removeprefix('module.'): tensor.detach().float().numpy() for name, tensor in state.items()}
+
+
+def as_backbone(state):
+    """ImageNet weights under the names that the network's backbone gives them: layer1 is its layers.0."""
+    return {'backbone.' + re.sub(r'^layer(\d)', lambda found: f'layers.{int(found[1]) - 1}', name): tensor
+            for name, tensor in state.items()}
+
+
+def sort_out(state):
+    """What to take, and what has no place in the network and is known not to matter.
+
+    Args:
+        state: anything by name.
+    Returns:
+        The part to take, and the names that are left out, a list for each reason.
+    """
+    left_out = {reason: [name for name in state if re.search(pattern, name)]
+                for reason, pattern in LEFT_OUT.items()}
+    gone = {name for names in left_out.values() for name in names}
+    return ({name: tensor for name, tensor in state.items() if name not in gone},
+            {reason: names for reason, names in left_out.items() if names})
+
+
+def recognise(names, backbone_only):
+    """Which network its tensors' names belong to: one of `NETWORKS`, or None.
+
+    A ResNet backbone alone may be of two; it is taken for the deformable one.
+    """
+    if 'backbone._preconv.0.weight' in names:
+        return 'darknet53'
+    blocks = {name.split('.')[3] for name in names if name.startswith('backbone.layers.2.')}
+    resnet = {6: 'resnet50', 23: 'resnet101'}.get(len(blocks))
+    deformable = backbone_only or any('conv_offset_mask' in name for name in names)
+    return resnet and resnet + 'dcn' * deformable
+
+
+def check_backbone_arguments(args):
+    for flag in ('classes', 'input_size', 'anchors'):
+        if getattr(args, flag) is not None:
+            raise CheckpointError(f'{args.path}: only a backbone, for networks of any --{flag}; leave it out')
+
+
+def describe(state, name, args):
+    """The `Config` of a whole network, and its `Classes`.
+
+    Raises:
+        ValueError: the arguments or the file of names do not go with it.
+    """
+    if 'semantic_seg_conv.bias' not in state:
+        raise CheckpointError(f'{args.path}: lacks semantic_seg_conv.bias, which tells the number of classes')
+    classes = name_classes(state['semantic_seg_conv.bias'].size, args.path, args.classes)
+    size = published_size(args.path) if args.input_size is None else args.input_size
+    anchors = args.anchors or ('pascal' if 'pascal' in Path(args.path).stem else 'coco')
+    return preset(name, num_classes=len(classes) + 1, input_size=size, **ANCHORS[anchors]), classes
+
+
+def published_size(path):
+    """Input size by the name of a published file, in pixels."""
+    found = re.search('im(400|700)', Path(path).stem)
+    return int(found[1]) if found else PUBLISHED_SIZE
+
+
+def name_classes(count, path, names_path=None):
+    """The classes of a network.
+
+    Args:
+        count: how many it has, without background.
+        path: its file, for messages.
+        names_path: text file in UTF-8, a name on each line; None if they are COCO's.
+    Returns:
+        `Classes`.
+    Raises:
+        CheckpointError: there are more or fewer names.
+        OSError: the file of names cannot be read.
+    """
+    if names_path is None:
+        if count != len(COCO):
+            raise CheckpointError(f"{path}: {count} classes, not COCO's {len(COCO)}; give a text file with "
+                                  f'their names, one a line: --classes NAMES')
+        return COCO
+    try:
+        lines = Path(names_path).read_text('utf-8-sig').splitlines()
+    except UnicodeDecodeError:
+        raise CheckpointError(f'{names_path}: not a text file in UTF-8; save it as such') from None
+    names = [line.strip() for line in lines if line.strip()]
+    if len(names) != count:
+        raise CheckpointError(f'{names_path}: {len(names)} names, but {path} has {count} classes')
+    return Classes(names, range(1, count + 1))
+
+
+def still_offsets(shapes):
+    """What ImageNet weights lack for deformable convolution, as it starts in training: all zeros.
+
+    The weight of each tap is then sigmoid(0), which halves the convolution; batch norm follows it.
+    """
+    return {name: np.zeros(shape, np.float32) for name, shape in shapes.items()
+            if re.search(r'\.conv2\.(bias$|conv_offset_mask\.)', name)}
+
+
+def shapes_of(config, backbone_only):
+    """The shapes of a network's tensors by name, or of its backbone's alone."""
+    import paddle
+
+    from model.yolact import Yolact
+    paddle.device.set_device('cpu')
+    with paddle.LazyGuard():  # no values, which take seconds to draw
+        network = Yolact(config)
+    return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()
+            if not backbone_only or name.startswith('backbone.')}
+
+
+def rename(state, shapes, complaint):
+    """The tensors under the names of our network.
+
+    Args:
+        state: arrays by public name.
+        shapes: of all that the network has, by our name.
+        complaint: how an error begins.
+    Returns:
+        dict of arrays by our name.
+    Raises:
+        CheckpointError: there are others than the network has, or they have other shapes.
+    """
+    public = {name: name.replace('._mean', '.running_mean').replace('._variance', '.running_var')
+              for name in shapes}
+    problems = {
+        'it lacks': [name for name in public.values() if name not in state],
+        'the network has no': sorted(state.keys() - set(public.values())),
+        'shapes differ:': [f'{name} {state[name].shape} for {shapes[ours]}' for ours, name in public.items()
+                           if name in state and state[name].shape != shapes[ours]],
+    }
+    found = [f'{problem} {", ".join(names[:3])} ({len(names)} in all)'
+             for problem, names in problems.items() if names]
+    if found:
+        raise CheckpointError(f'{complaint} {"; ".join(found)}')
+    return {ours: state[name] for ours, name in public.items()}
+
+
+def is_converted(folder):
+    """Whether a folder is what this script writes, with nothing beside it that would be lost."""
+    return folder.is_dir() and {path.name for path in folder.iterdir()} == {META, MODEL}
+
+
+def report(path, checkpoint, left_out, out):
+    config, classes = checkpoint.config, checkpoint.classes
+    kind = 'YOLACT++' if config.rescore_masks else 'YOLACT'
+    if checkpoint.backbone_only:
+        print(f'{path}: ImageNet weights, as a backbone for {kind} {config.backbone_name}')
+        command = f'train.py --pattern=0 --backbone_name={config.backbone_name} --backbone_weights={out}'
+    else:
+        named = 'of COCO' if classes == COCO else f'({", ".join(classes.names[:3])}, ...)'
+        print(f'{path}: {kind} {config.backbone_name}, {len(classes)} classes {named}, input '
+              f'{config.input_size} pixels, anchors {config.anchor_sizes[0]} to {config.anchor_sizes[-1]}')
+        command = f'demo.py --model_path={out}'
+    for reason, names in left_out.items():
+        print(f'left out {len(names)}: {reason} ({names[0]}{", ..." if len(names) > 1 else ""})')
+    print(f'wrote {out}: {len(checkpoint.tensors)} tensors')
+    print(f'next: python {command}')
+
+
+if __name__ == '__main__':
+    sys.exit(main())
