@@ -1,0 +1,111 @@
+"""Draw the objects that a checkpoint finds in pictures: masks, boxes, names and scores.
+
+    python demo.py
+"""
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from data.pictures import SUFFIXES, PictureError, find_pictures, read_picture, write_picture
+from data.visualize import draw_detections
+from flags import prediction_flags, thresholds
+from model.checkpoint import CheckpointError
+
+WRITTEN = set(SUFFIXES) - {'.gif'}
+
+
+def parse_arguments(argv=None):
+    parser = argparse.ArgumentParser(
+        parents=[prediction_flags('weights/shapes.pd', 0.3)],
+        description='Find the objects in pictures and draw them: masks, boxes, names and scores. Pictures '
+                    'that cannot be read are named and skipped, and the exit status is 1.')
+    parser.add_argument('--images', type=Path, default='images/test',
+                        help='a folder of pictures, or one picture (default: %(default)s)')
+    parser.add_argument('--out', type=Path, default='images/res',
+                        help='folder for the drawn pictures, which keep their names (default: %(default)s)')
+    return parser.parse_args(argv)
+
+
+def main(argv=None):
+    """Draw on the pictures. Returns the exit status."""
+    args = parse_arguments(argv)
+    sys.stdout.reconfigure(errors='backslashreplace')  # a file may have a name that the terminal cannot show
+    from model.predictor import DeviceError, Predictor  # takes seconds, which --help need not
+    try:
+        paths = list_pictures(args.images, args.out)
+        predictor = Predictor(args.model_path, args.device, **thresholds(args))
+        args.out.mkdir(parents=True, exist_ok=True)
+    except (CheckpointError, DeviceError, PictureError) as error:
+        print(f'demo.py: error: {error}', file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f'demo.py: error: {args.out}: cannot be a folder ({error.strerror}); name another one',
+              file=sys.stderr)
+        return 2
+    return draw_all(predictor, paths, args.out, args.obj_threshold)
+
+
+def list_pictures(images, out):
+    """The pictures to draw on.
+
+    Raises:
+        PictureError: there are none, or `out` would put the drawn ones in their place.
+    """
+    paths = find_pictures(images)
+    if not paths:
+        raise PictureError(f'{images}: no pictures in this folder; put some there, or name another '
+                           'with --images')
+    if out.exists() and out.samefile(paths[0].parent):
+        raise PictureError(f'{out}: --out is where the pictures are, and they would be overwritten; '
+                           'name another folder')
+    return paths
+
+
+def draw_all(predictor, paths, out, score_threshold):
+    """Draws on each picture and tells about it.
+
+    Returns:
+        The exit status: 1 if a picture was skipped.
+    """
+    started, times = time.perf_counter(), []
+    for path in paths:
+        try:
+            number, seconds = draw(predictor, path, out / drawn_name(path), score_threshold)
+        except PictureError as problem:
+            print(f'skipped: {problem}', file=sys.stderr)
+            continue
+        times.append(seconds)
+        print(f'{path.name}: {number} object{"s" * (number != 1)}, {1000 * seconds:.0f} ms', flush=True)
+    if times:
+        print(f'{len(times)} of {len(paths)} pictures in {time.perf_counter() - started:.1f} s with reading '
+              f'and drawing; finding the objects took {1000 * sum(times) / len(times):.0f} ms a picture. '
+              f'Results are in {out}')
+    return 0 if len(times) == len(paths) else 1
+
+
+def draw(predictor, path, out, score_threshold):
+    """Draws on one picture.
+
+    Returns:
+        The number of objects and the seconds that finding them took.
+    Raises:
+        PictureError: a picture cannot be read or written.
+    """
+    picture = read_picture(path)
+    started = time.perf_counter()
+    detections, = predictor([picture])
+    seconds = time.perf_counter() - started
+    # A box may also be kept for classes that score less.
+    detections = detections.select(detections.box_scores > score_threshold)
+    write_picture(out, draw_detections(picture, detections, predictor.classes.names))
+    return len(detections), seconds
+
+
+def drawn_name(path):
+    """The picture's own name, with .png appended where its format cannot be written."""
+    return path.name if path.suffix.lower() in WRITTEN else path.name + '.png'
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,153 @@
+"""Command-line flags: of the scripts that predict, and of train.py."""
+import argparse
+import os
+from pathlib import Path
+
+from model.config import PRESETS
+
+
+def prediction_flags(model_path, obj_threshold):
+    """The flags of every script that predicts.
+
+    Args:
+        model_path, obj_threshold: their defaults.
+    Returns:
+        ArgumentParser, a parent for the script's own.
+    """
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument('--model_path', default=model_path,
+                        help='folder of the checkpoint to predict with (default: %(default)s)')
+    parser.add_argument('--obj_threshold', type=fraction, default=obj_threshold,
+                        help='a box is considered if its best class scores more than this, 0 to 1 '
+                             '(default: %(default)s)')
+    parser.add_argument('--nms_threshold', type=fraction, default=0.5,
+                        help='a box is dropped if a better one of its class overlaps it by an IoU of more '
+                             'than this, 0 to 1 (default: %(default)s)')
+    parser.add_argument('--top_k', type=count, default=200,
+                        help='how many of the best boxes of each class take part in Fast NMS '
+                             '(default: %(default)s); at most 100 objects a picture are kept after it')
+    parser.add_argument('--cross_class_nms', action='store_true',
+                        help='let a box drop lesser ones of any class, so that no object is found twice '
+                             'under different names; --top_k is then of all classes together (default: off)')
+    parser.add_argument('--device', metavar='{cpu,gpu,gpu:N}',
+                        help='what to compute on (default: a GPU if there is one, otherwise the CPU)')
+    return parser
+
+
+def thresholds(args):
+    """The flags that decide what counts as an object, as keywords of `Predictor`."""
+    return dict(score_threshold=args.obj_threshold, iou_threshold=args.nms_threshold, top_k=args.top_k,
+                cross_class=args.cross_class_nms)
+
+
+def fraction(text):
+    """A flag's value from 0 to 1."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f'{text} is not from 0 to 1')
+    return value
+
+
+def count(text):
+    """A flag's value that is a whole number from 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f'{text} is not 1 or more')
+    return value
+
+
+def truth(text):
+    """A flag's value that is true or false."""
+    if text.lower() not in ('true', 'false', '1', '0'):
+        raise argparse.ArgumentTypeError(f'{text} is not true or false')
+    return text.lower() in ('true', '1')
+
+
+def training_arguments(argv=None):
+    """The flags of train.py, from the command line unless they are given."""
+    parser = argparse.ArgumentParser(
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description='Train YOLACT++ on a COCO-style dataset. Classes come from the annotations.',
+        epilog='examples:\n'
+               '  from scratch, on COCO under ../COCO:\n'
+               '    python train.py --pattern=0 --conf_loss=ce_loss\n'
+               '  finetune converted weights:\n'
+               '    python train.py --pattern=1 --model_path=./pretrained_resnet50dcn --initial_step=800000 '
+               '--steps=830000\n'
+               '  go on from a checkpoint of an earlier run:\n'
+               '    python train.py --pattern=1 --model_path=weights/step0010000-ep003-loss5.715.pd')
+    _run_flags(parser.add_argument_group('run'))
+    _loss_flags(parser.add_argument_group('losses'))
+    _network_flags(parser.add_argument_group('network'))
+    _data_flags(parser.add_argument_group('data'))
+    return parser.parse_args(argv)
+
+
+def _run_flags(group):
+    group.add_argument('--pattern', type=int, choices=(0, 1), default=1,
+                       help='0: train from scratch; 1: go on from --model_path (default: %(default)s)')
+    group.add_argument('--model_path', default='./pretrained_resnet50dcn',
+                       help='folder of the checkpoint to go on from (default: %(default)s)')
+    group.add_argument('--backbone_weights',
+                       help='folder of the weights that --pattern=0 starts from: a backbone, as 1_pytorch2paddle.py '
+                            'makes it of ImageNet weights, or a whole checkpoint of the same network, whatever its '
+                            'classes, of which all is taken but the layers that tell classes apart (default: none, '
+                            'random weights)')
+    group.add_argument('--initial_step', type=int,
+                       help="step to start at (default: the checkpoint's own, or 0)")
+    group.add_argument('--steps', type=count, default=900_000, help='step to stop at (default: %(default)s)')
+    group.add_argument('--batch_size', type=count, default=8, help='pictures a step (default: %(default)s)')
+    group.add_argument('--lr', type=float,
+                       help="peak of the learning rate (default: the checkpoint's run's; 1e-3 from scratch, 1e-4 from "
+                            'converted weights)')
+    group.add_argument('--lr_schedule', choices=('steps', 'cosine', 'constant'),
+                       help='steps: to a tenth at 35, 75, 87.5 and 93.75%% of --steps (of 800000 if that is less), as '
+                            'published; cosine: to zero along a cosine, good for short runs (default: the '
+                            "checkpoint's run's; steps from scratch, constant from converted weights)")
+    group.add_argument('--seed', type=int, default=0,
+                       help='of the first weights, the order of pictures and their augmentation (default: %(default)s)')
+    group.add_argument('--use_gpu', type=truth, metavar='{true,false}',
+                       help='compute on the GPU or on the CPU (default: a GPU if there is one)')
+    group.add_argument('--num_workers', type=int, default=min(os.cpu_count() or 1, 8),
+                       help='processes that load pictures; 0 loads them between steps (default here: %(default)s)')
+    group.add_argument('--save_dir', type=Path, default='weights',
+                       help='folder for checkpoints, of which the newest 15 are kept (default: %(default)s)')
+    group.add_argument('--save_interval', type=count, default=1000,
+                       help='steps between checkpoints (default: %(default)s)')
+    group.add_argument('--log_interval', type=count, default=20,
+                       help='steps between lines, where there is no terminal to draw a bar on (default: %(default)s)')
+
+
+def _loss_flags(group):
+    group.add_argument('--conf_loss', choices=('ce_loss', 'ohem_loss'), default='ce_loss',
+                       help='class loss over all anchors, or over the hardest background (default: %(default)s)')
+    group.add_argument('--box_loss', choices=('ciou', 'smooth_l1'), default='ciou', help='(default: %(default)s)')
+    group.add_argument('--pos_threshold', type=fraction, default=0.5,
+                       help='an anchor is to find an object from this IoU on (default: %(default)s)')
+    group.add_argument('--neg_threshold', type=fraction, default=0.4,
+                       help='and is background under this one (default: %(default)s)')
+    group.add_argument('--negpos_ratio', type=count, default=3,
+                       help='background anchors for each that finds an object, in ohem_loss (default: %(default)s)')
+
+
+def _network_flags(group):
+    group.add_argument('--backbone_name', choices=PRESETS,
+                       help='resnet50dcn, resnet101dcn: YOLACT++; resnet50, resnet101, darknet53: YOLACT; '
+                            "resnet18dcn_half: a small YOLACT++ for laptops (default: the checkpoint's; resnet50dcn "
+                            'from scratch)')
+    group.add_argument('--num_classes', type=int,
+                       help='with background; an error if the annotations disagree (default: what they say)')
+    group.add_argument('--input_size', type=int,
+                       help="side of the input in pixels, 256 to 1100 (default: the checkpoint's; 550 from scratch)")
+    group.add_argument('--mask_dim', type=count,
+                       help="number of prototypes (default: the checkpoint's; 32 from scratch)")
+
+
+def _data_flags(group):
+    for split, folder in (('train', 'train2017'), ('valid', 'val2017')):
+        group.add_argument(f'--{split}_images_path', default=f'../COCO/{folder}',
+                           help='folder of pictures (default: %(default)s)')
+        group.add_argument(f'--{split}_anno_path', default=f'../COCO/annotations/instances_{folder}.json',
+                           help='their annotations in COCO format (default: %(default)s)')
+    group.add_argument('--eval', action='store_true',
+                       help='print box and mask AP on the validation pictures after each epoch (default: off)')

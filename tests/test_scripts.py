@@ -1,0 +1,249 @@
+"""eval.py, test_dev.py and demo.py, on a small network with random weights."""
+import dataclasses
+import importlib
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import paddle
+import pytest
+from ground_truth import ground_truth
+from networks import SMALL
+from PIL import Image
+from pycocotools.coco import COCO
+
+import demo
+import export
+from data.coco import CocoDataset
+from data.pictures import read_picture, write_picture
+from data.shapes import write_split
+from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, tensors_of
+from model.classes import Classes
+from model.config import preset
+from model.detection import Detections
+from model.yolact import Yolact
+
+ROOT = Path(demo.__file__).parent
+SCRIPTS = ('demo', 'eval', 'test_dev')
+
+
+class Known(NamedTuple):
+    """A predictor that sees the same in all pictures."""
+    detections: Detections
+    classes: Classes
+
+    def __call__(self, pictures):
+        return [self.detections] * len(pictures)
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """Four pictures in val/, of which one is damaged, three in test/, and checkpoints."""
+    folder = tmp_path_factory.mktemp('scripts')
+    write_split(folder, 'val', 4)
+    write_split(folder, 'test', 3)
+    for path in (folder / 'val/shapes_1000002.jpg', folder / 'test/shapes_2000002.jpg'):
+        path.write_bytes(path.read_bytes()[:2000])
+    paddle.seed(0)
+    network = Yolact(preset(**SMALL))
+    classes = CocoDataset(folder / 'annotations/instances_val.json', folder).classes
+    for name, names in (('random.pd', classes.names), ('other.pd', ('dog', *classes.names[1:]))):
+        save_checkpoint(folder / name, Checkpoint(network.config, Classes(names, classes.ids),
+                                                  tensors_of(network)))
+    return folder
+
+
+def run(script, *flags):
+    """Exit status, lines of output and lines of complaint of a script in a process of its own."""
+    process = subprocess.run([sys.executable, ROOT / f'{script}.py', *flags], capture_output=True)
+    out, err = (stream.decode('utf-8').split('\n')[:-1] for stream in (process.stdout, process.stderr))
+    return process.returncode, out, err
+
+
+def complaint(capsys, script, *flags):
+    """The one line that a script ends with, with exit status 2."""
+    assert importlib.import_module(script).main([str(flag) for flag in flags]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count('\n')) == ('', 1)
+    start = f'{script}.py: error: '
+    assert err.startswith(start)
+    return err[len(start):]
+
+
+def eval_flags(folder, annotations='instances_val.json', model='random.pd'):
+    return ('--model_path', folder / model, '--valid_images_path', folder / 'val',
+            '--valid_anno_path', folder / 'annotations' / annotations)
+
+
+def test_dev_flags(folder, out, model='random.pd'):
+    return ('--model_path', folder / model, '--test_images_path', folder / 'test', '--out', out,
+            '--test_anno_path', folder / 'annotations/image_info_test.json')
+
+
+test_dev_flags.__test__ = False
+
+
+@pytest.mark.parametrize('script', SCRIPTS)
+def test_help_is_quick_and_tells_every_default(script):
+    code = (f'import sys, {script} as script\n'
+            "try: script.main(['--help'])\n"
+            "finally: assert 'paddle' not in sys.modules")
+    process = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
+    assert (process.returncode, process.stderr) == (0, '')
+    entries = [' '.join(entry.split()) for entry in process.stdout.split('\n  --')[1:]]
+    defaults = {entry.split()[0]: entry.partition('(default: ')[2].partition(')')[0] for entry in entries}
+    assert len(defaults) >= 8 and all(defaults.values())
+    assert defaults['top_k'] == '200'
+    assert defaults['obj_threshold'] == ('0.3' if script == 'demo' else '0.05')
+
+
+def test_paddle_is_imported_in_silence():
+    code = "import os; os.environ.pop('OMP_NUM_THREADS', None); import model, paddle"
+    process = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
+    assert (process.returncode, process.stdout, process.stderr) == (0, '', '')
+
+
+@pytest.mark.parametrize('script', SCRIPTS)
+@pytest.mark.parametrize('flags', [('--obj_threshold', '1.5'), ('--nms_threshold', 'nan'), ('--top_k', '0')])
+def test_values_out_of_range_are_refused(script, flags, capsys):
+    with pytest.raises(SystemExit) as stop:
+        importlib.import_module(script).main(flags)
+    assert stop.value.code == 2
+    assert f'argument {flags[0]}: {flags[1]} is not' in capsys.readouterr().err
+
+
+def test_demo_draws_what_it_can_read(folder, tmp_path):
+    images, out = tmp_path / 'images', tmp_path / 'new' / 'out'
+    images.mkdir()
+    picture = read_picture(folder / 'val/shapes_1000001.jpg')
+    names = ['plain.png', '图片.png', os.fsdecode(b'\xff.png')]
+    for name in names:
+        write_picture(images / name, picture)
+    Image.new('RGB', (40, 30)).save(images / 'still.gif')
+    (images / 'damaged.jpg').write_bytes((folder / 'val/shapes_1000002.jpg').read_bytes())
+    status, lines, complaints = run('demo', '--model_path', folder / 'random.pd', '--images', images,
+                                    '--out', out)
+    assert status == 1
+    assert len(complaints) == 1 and complaints[0].startswith(f'skipped: {images / "damaged.jpg"}: ')
+    shown = [re.fullmatch(r'(.+): \d+ objects?, \d+ ms', line)[1] for line in lines[:-1]]
+    assert shown == ['plain.png', 'still.gif', '图片.png', '\\udcff.png']
+    assert lines[-1].startswith('4 of 5 pictures in ') and lines[-1].endswith(f'Results are in {out}')
+    assert sorted(path.name for path in out.iterdir()) == sorted([*names, 'still.gif.png'])
+    drawn = read_picture(out / '图片.png')
+    assert drawn.shape == picture.shape and (drawn != picture).any()
+
+
+def test_demo_draws_only_objects_above_the_threshold(folder, tmp_path):
+    dataset = CocoDataset(folder / 'annotations/instances_val.json', folder / 'val')
+    truth = ground_truth(dataset, 0)
+    truth.box_scores[:] = np.where(np.arange(len(truth)) < 1, 0.9, 0.2)
+    predictor = Known(truth, dataset.classes)
+    drawn = []
+    for threshold in (0.3, 0.1):
+        number, _ = demo.draw(predictor, dataset.images[0].path, tmp_path / 'drawn.png', threshold)
+        drawn.append((number, read_picture(tmp_path / 'drawn.png')))
+    assert [number for number, _ in drawn] == [1, len(truth)]
+    assert (drawn[0][1] != drawn[1][1]).any()
+
+
+def test_demo_takes_one_picture(folder, tmp_path, capsys):
+    picture = folder / 'val/shapes_1000001.jpg'
+    flags = ('--model_path', folder / 'random.pd', '--images', picture, '--out', tmp_path)
+    assert demo.main([str(flag) for flag in flags]) == 0
+    assert [path.name for path in tmp_path.iterdir()] == [picture.name]
+
+
+def test_demo_refuses_what_cannot_work(folder, tmp_path, capsys):
+    def refused(images=folder / 'val', out=tmp_path / 'out', model=folder / 'random.pd', **flags):
+        return complaint(capsys, 'demo', '--images', images, '--out', out, '--model_path', model,
+                         *(f'--{flag}={value}' for flag, value in flags.items()))
+    (tmp_path / 'file').write_text('')
+    (tmp_path / 'link').symlink_to(folder / 'val')
+    assert refused(images=folder / 'annotations').startswith(f'{folder / "annotations"}: no pictures')
+    assert refused(images=tmp_path / 'none').startswith(f'{tmp_path / "none"}: no such folder')
+    for out in (folder / 'val', tmp_path / 'link'):
+        for images in (folder / 'val', folder / 'val/shapes_1000001.jpg'):
+            assert refused(images, out).startswith(f'{out}: --out is where the pictures are')
+    assert refused(out=tmp_path / 'file').startswith(f'{tmp_path / "file"}: cannot be a folder')
+    assert refused(model=tmp_path / 'none').startswith(f'{tmp_path / "none"}: no such checkpoint')
+    assert refused(device='abacus').startswith("device 'abacus'")
+    assert not (tmp_path / 'out').exists()
+
+
+def test_eval_prints_figures_and_lists_what_is_wrong(folder):
+    annotations = json.loads((folder / 'annotations/instances_val.json').read_text())
+    for record in annotations['annotations'][:7]:
+        record['category_id'] = 12345
+    (folder / 'annotations/odd.json').write_text(json.dumps(annotations))
+    status, lines, complaints = run('eval', *eval_flags(folder, 'odd.json'), '--batch_size', '2')
+    assert status == 1
+    assert lines[0].split() == ['box', 'mask']
+    assert len(lines) == 13
+    assert all(re.fullmatch(r'Average (Precision|Recall) .+ \](  0\.\d{3}|      -){2}', line)
+               for line in lines[1:])
+    assert all('its category_id, 12345, is not in the file' in line for line in complaints[:5])
+    assert complaints[5] == 'Annotations that are left out: 7'
+    assert '| 4/4 [' in complaints[-3]
+    assert complaints[-2].startswith(f'{folder / "val/shapes_1000002.jpg"}: ')
+    assert complaints[-1] == 'Pictures that count as having no detections: 1'
+    assert len(complaints) == 9
+
+
+def test_eval_of_good_pictures_succeeds(folder, capsys):
+    flags = (*eval_flags(folder), '--max_images', '1', '--cross_class_nms')
+    assert importlib.import_module('eval').main([str(flag) for flag in flags]) == 0
+    assert '| 1/1 [' in capsys.readouterr().err
+
+
+def test_eval_refuses_what_cannot_work(folder, capsys):
+    annotations = folder / 'annotations/instances_val.json'
+    assert re.match(rf"{annotations}: has other classes than the weights: '\w+' .+ against 'dog'",
+                    complaint(capsys, 'eval', *eval_flags(folder, model='other.pd')))
+    listed = folder / 'annotations/image_info_test.json'
+    assert complaint(capsys, 'eval', *eval_flags(folder, listed.name)).startswith(f'{listed}: has no annota')
+    assert 'cannot be read' in complaint(capsys, 'eval', *eval_flags(folder, 'none.json'))
+
+
+def test_test_dev_writes_what_the_server_takes(folder, tmp_path):
+    out = tmp_path / 'new' / 'results.json'
+    status, lines, complaints = run('test_dev', *test_dev_flags(folder, out), '--batch_size', '2')
+    assert status == 1
+    assert lines == [f'Wrote the masks of 2 pictures to {out}']
+    assert complaints[-2].startswith(f'{folder / "test/shapes_2000002.jpg"}: ')
+    assert complaints[-1] == 'Pictures that were left out: 1'
+    listed = COCO(str(folder / 'annotations/image_info_test.json'))
+    found = listed.loadRes(str(out))
+    assert sorted(found.imgToAnns) == [2000001, 2000003]
+    for entry in json.loads(out.read_text()):
+        assert entry.keys() == {'image_id', 'category_id', 'segmentation', 'score'}
+        assert entry['category_id'] in listed.cats and 0 <= entry['score'] <= 1
+        image = listed.imgs[entry['image_id']]
+        assert entry['segmentation']['size'] == [image['height'], image['width']]
+
+
+def test_test_dev_refuses_what_cannot_work(folder, tmp_path, capsys):
+    out = tmp_path / 'results.json'
+    assert 'has other classes' in complaint(capsys, 'test_dev', *test_dev_flags(folder, out, 'other.pd'))
+    (tmp_path / 'file').write_text('')
+    out = tmp_path / 'file' / 'results.json'
+    flags = [str(flag) for flag in test_dev_flags(folder, out)]
+    assert importlib.import_module('test_dev').main(flags) == 2
+    assert f'test_dev.py: error: {out}: cannot be written' in capsys.readouterr().err
+
+
+def test_export_keeps_the_weights_and_drops_the_rest(folder, tmp_path, capsys):
+    full = load_checkpoint(folder / 'random.pd')
+    save_checkpoint(tmp_path / 'full.pd', dataclasses.replace(full, velocity=full.tensors, step=3))
+    flags = ['--model_path', str(tmp_path / 'full.pd'), '--out', str(tmp_path / 'small.pd')]
+    assert export.main(flags) == 0
+    assert capsys.readouterr().out == f'Wrote {tmp_path / "small.pd"}, 7.3 MB\n'
+    small = load_checkpoint(tmp_path / 'small.pd', optimizer=True)
+    assert (small.classes, small.config, small.step, small.velocity) == (full.classes, full.config, 3, {})
+    for name, tensor in full.tensors.items():
+        np.testing.assert_allclose(small.tensors[name], tensor, rtol=1e-3, atol=1e-6)
+    assert 'small.pd: exists; remove it or name another --out' in complaint(capsys, 'export', *flags)

@@ -1,0 +1,190 @@
+"""train.py as a process of its own, on a small network and pictures of shapes."""
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from networks import SMALL
+from safetensors.numpy import load_file
+
+import train
+from data.shapes import write_dataset
+from flags import training_arguments
+from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, tensors_of
+from model.classes import Classes
+from model.config import preset
+from model.yolact import Yolact
+
+ROOT = Path(train.__file__).parent
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('data')
+    write_dataset(folder, train=8, val=3, test=0, width=160, height=120)
+    broken = folder / 'train/shapes_0000003.jpg'
+    broken.write_bytes(broken.read_bytes()[:700])
+    return folder
+
+
+def flags(folder, **more):
+    """Flags of a short run, in order."""
+    usual = dict(pattern=0, backbone_name=SMALL['backbone_name'], input_size=256, batch_size=2, num_workers=1,
+                 log_interval=1, train_images_path=folder / 'train', valid_images_path=folder / 'val',
+                 train_anno_path=folder / 'annotations/instances_train.json',
+                 valid_anno_path=folder / 'annotations/instances_val.json')
+    return [f'--{name}={value}' if value is not True else f'--{name}' for name, value in {**usual, **more}.items()]
+
+
+def run(*arguments):
+    process = subprocess.run([sys.executable, ROOT / 'train.py', *arguments], capture_output=True, text=True)
+    return process.returncode, process.stderr.splitlines()
+
+
+def checkpoints(folder):
+    """Checkpoints by step."""
+    return {load_checkpoint(path).step: path for path in folder.iterdir()}
+
+
+@pytest.fixture(scope='module')
+def short_run(folder, tmp_path_factory):
+    """A run of six steps that saves every other, with its lines."""
+    out = tmp_path_factory.mktemp('run')
+    status, lines = run(*flags(folder, steps=6, save_interval=2, lr=0.01, lr_schedule='cosine', save_dir=out,
+                               eval=True))
+    assert status == 0, lines
+    return out, lines
+
+
+def test_checkpoints_are_named_by_step_epoch_and_loss(short_run):
+    out, _ = short_run
+    found = checkpoints(out)
+    assert sorted(found) == [2, 4, 6]
+    for step, path in found.items():
+        assert path.name.startswith(f'step{step:07d}-ep{step * 2 // 8:03d}-loss') and path.suffix == '.pd'
+        assert 1 < float(path.stem.partition('loss')[2]) < 1000
+        assert all(np.isfinite(tensor).all() for tensor in load_checkpoint(path).tensors.values())
+
+
+def test_lines_tell_every_loss(short_run):
+    _, lines = short_run
+    steps = [line for line in lines if line.startswith('step ')]
+    assert [line.split()[1] for line in steps] == [f'{step}/6' for step in range(1, 7)]
+    for line in steps:
+        words = line.split()
+        values = [float(words[words.index(name) + 1]) for name in ('box', 'mask', 'class', 'mask_iou', 'semantic')]
+        assert float(words[words.index('loss') + 1]) == pytest.approx(sum(values), abs=0.005)
+
+
+def test_a_damaged_picture_is_named_once_and_does_not_stop_a_run(short_run):
+    _, lines = short_run
+    assert sum('shapes_0000003.jpg' in line for line in lines) == 1
+    assert 'pictures that were skipped: 1' in lines
+
+
+def test_eval_prints_average_precision_at_each_epoch_and_at_the_end(short_run):
+    _, lines = short_run
+    assert sum('Average Precision  (AP) @[ IoU=0.50:0.95 | area=   all' in line for line in lines) == 2
+
+
+def test_a_resumed_run_ends_as_an_undisturbed_one_to_the_bit(folder, short_run, tmp_path):
+    out, _ = short_run
+    status, lines = run(*flags(folder, pattern=1, model_path=checkpoints(out)[2], steps=6, save_dir=tmp_path))
+    assert status == 0, lines
+    undisturbed, resumed = checkpoints(out)[6], checkpoints(tmp_path)[6]
+    assert undisturbed.name.partition('-loss')[0] == resumed.name.partition('-loss')[0]
+    for name in ('model', 'optimizer'):
+        expected = load_file(undisturbed / f'{name}.safetensors')
+        found = load_file(resumed / f'{name}.safetensors')
+        assert expected.keys() == found.keys()
+        for key in expected:
+            np.testing.assert_array_equal(found[key], expected[key], key)
+
+
+def test_a_converted_checkpoint_starts_where_it_is_told(folder, tmp_path):
+    dataset = train.CocoDataset(folder / 'annotations/instances_train.json', folder / 'train')
+    network = Yolact(preset(**SMALL))
+    save_checkpoint(tmp_path / 'pretrained', Checkpoint(network.config, dataset.classes, tensors_of(network)))
+    status, lines = run(*flags(folder, pattern=1, model_path=tmp_path / 'pretrained', initial_step=800_000,
+                               steps=800_002, save_dir=tmp_path / 'out', conf_loss='ohem_loss'))
+    assert status == 0, lines
+    assert list(checkpoints(tmp_path / 'out')) == [800_002]
+    assert all(' lr 1.00e-04 ' in line for line in lines if line.startswith('step '))
+
+
+def test_only_the_newest_15_checkpoints_are_kept_and_nothing_else_is_touched(tmp_path):
+    network = Yolact(preset(**SMALL))
+    classes = Classes([*'abcdefgh'], range(8))
+    (tmp_path / 'shapes.pd').mkdir()
+    (tmp_path / 'step-notes.txt').write_text('mine')
+    args = training_arguments([f'--save_dir={tmp_path}'])
+    state = train.Run(network, train.make_optimizer(network, {}), 0, {})
+    for step in range(17):
+        train.save(args, state, classes, step, 0, 5.0)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        'shapes.pd', 'step-notes.txt', *(f'step{step:07d}-ep000-loss5.000.pd' for step in range(2, 17))]
+
+
+@pytest.mark.parametrize('step, steps, schedule, expected', [
+    (0, 800_000, 'steps', 1e-4), (250, 800_000, 'steps', 5.5e-4), (500, 800_000, 'steps', 1e-3),
+    (279_999, 800_000, 'steps', 1e-3), (280_000, 800_000, 'steps', 1e-4), (600_000, 800_000, 'steps', 1e-5),
+    (700_000, 900_000, 'steps', 1e-6), (800_000, 900_000, 'steps', 1e-7),  # longer runs keep the published steps
+    (3499, 10_000, 'steps', 1e-3), (3500, 10_000, 'steps', 1e-4),  # shorter ones shrink them
+    (5000, 10_000, 'cosine', 5e-4), (9999, 10_000, 'constant', 1e-3)])
+def test_learning_rate(step, steps, schedule, expected):
+    assert train.learning_rate(step, steps, 1e-3, schedule) == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize('pattern, earlier, given, expected', [
+    (0, None, {}, (1e-3, 'steps')),
+    (1, None, {}, (1e-4, 'constant')),
+    (1, dict(lr=0.02, lr_schedule='cosine'), {}, (0.02, 'cosine')),
+    (1, dict(lr=0.02, lr_schedule='cosine'), dict(lr=0.5), (0.5, 'cosine'))])
+def test_a_recipe_comes_from_flags_then_checkpoint_then_pattern(pattern, earlier, given, expected):
+    args = training_arguments([f'--pattern={pattern}', *(f'--{key}={value}' for key, value in given.items())])
+    checkpoint = Checkpoint(None, None, {}, recipe=earlier) if pattern else None
+    assert tuple(train.recipe(args, checkpoint).values()) == expected
+
+
+def complaint(capsys, *arguments):
+    """The last line of a run that stops at once with exit status 2."""
+    assert train.main([str(argument) for argument in arguments]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert sum(line.startswith('train.py: error: ') for line in lines) == 1
+    return lines[-1].removeprefix('train.py: error: ')
+
+
+@pytest.mark.parametrize('changes, message', [
+    (dict(train_anno_path='none.json'), 'none.json: cannot be read'),
+    (dict(train_images_path='none'), 'none: no such folder'),
+    (dict(num_classes=81), '--num_classes=81, but '),
+    (dict(input_size=255), 'input size 255 is outside 256 to 1100 pixels'),
+    (dict(initial_step=5, steps=5), 'step 5 is done, and --steps=5 asks for no more'),
+    (dict(pattern=1), 'pretrained_resnet50dcn: no such checkpoint'),
+    (dict(backbone_weights='none'), 'none: no such checkpoint')])
+def test_what_cannot_work_is_one_line(folder, changes, message, capsys):
+    assert message in complaint(capsys, *flags(folder, **changes))
+
+
+def test_a_step_other_than_the_checkpoints_is_refused(folder, short_run, capsys):
+    out, _ = short_run
+    line = complaint(capsys, *flags(folder, pattern=1, model_path=checkpoints(out)[4], initial_step=3))
+    assert 'was saved at step 4, not at --initial_step=3' in line
+
+
+def test_weights_of_other_classes_are_refused(folder, short_run, tmp_path, capsys):
+    out, _ = short_run
+    content = json.loads((folder / 'annotations/instances_train.json').read_text())
+    content['categories'][0]['name'] = 'donut'
+    (tmp_path / 'other.json').write_text(json.dumps(content))
+    line = complaint(capsys, *flags(folder, pattern=1, model_path=checkpoints(out)[4],
+                                    train_anno_path=tmp_path / 'other.json'))
+    assert "'donut' (id 3) against 'ring' (id 3); to train new classes from these weights, use --pattern=0" in line
+
+
+def test_another_network_than_the_checkpoints_is_refused(folder, short_run, capsys):
+    out, _ = short_run
+    line = complaint(capsys, *flags(folder, pattern=1, model_path=checkpoints(out)[4], mask_dim=16))
+    assert '--mask_dim=16, but ' in line and ' has 32; leave the flag out' in line
