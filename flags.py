@@ -1,9 +1,12 @@
 """Command-line flags: of the scripts that predict, and of train.py."""
 import argparse
+import math
 import os
 from pathlib import Path
 
 from model.config import PRESETS
+
+CONVERTED = './pretrained_resnet50dcn'
 
 
 def prediction_flags(model_path, obj_threshold):
@@ -56,6 +59,22 @@ def count(text):
     return value
 
 
+def whole(text):
+    """A flag's value that is a whole number from 0."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f'{text} is not 0 or more')
+    return value
+
+
+def positive(text):
+    """A flag's value that is a number above 0."""
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f'{text} is not a number above 0')
+    return value
+
+
 def truth(text):
     """A flag's value that is true or false."""
     if text.lower() not in ('true', 'false', '1', '0'):
@@ -80,35 +99,42 @@ def training_arguments(argv=None):
     _loss_flags(parser.add_argument_group('losses'))
     _network_flags(parser.add_argument_group('network'))
     _data_flags(parser.add_argument_group('data'))
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.pattern == 0 and args.model_path:
+        parser.error('--pattern=0 starts from scratch and takes no --model_path; to go on from those weights use '
+                     '--pattern=1, to start another network from them --backbone_weights')
+    if args.pattern == 1 and args.backbone_weights:
+        parser.error('--pattern=1 goes on from --model_path and takes no --backbone_weights; use --pattern=0')
+    args.model_path = args.model_path or CONVERTED
+    return args
 
 
 def _run_flags(group):
     group.add_argument('--pattern', type=int, choices=(0, 1), default=1,
                        help='0: train from scratch; 1: go on from --model_path (default: %(default)s)')
-    group.add_argument('--model_path', default='./pretrained_resnet50dcn',
-                       help='folder of the checkpoint to go on from (default: %(default)s)')
+    group.add_argument('--model_path',
+                       help=f'folder of the checkpoint that --pattern=1 goes on from (default: {CONVERTED})')
     group.add_argument('--backbone_weights',
                        help='folder of the weights that --pattern=0 starts from: a backbone, as 1_pytorch2paddle.py '
                             'makes it of ImageNet weights, or a whole checkpoint of the same network, whatever its '
                             'classes, of which all is taken but the layers that tell classes apart (default: none, '
                             'random weights)')
-    group.add_argument('--initial_step', type=int,
+    group.add_argument('--initial_step', type=whole,
                        help="step to start at (default: the checkpoint's own, or 0)")
     group.add_argument('--steps', type=count, default=900_000, help='step to stop at (default: %(default)s)')
     group.add_argument('--batch_size', type=count, default=8, help='pictures a step (default: %(default)s)')
-    group.add_argument('--lr', type=float,
+    group.add_argument('--lr', type=positive,
                        help="peak of the learning rate (default: the checkpoint's run's; 1e-3 from scratch, 1e-4 from "
                             'converted weights)')
     group.add_argument('--lr_schedule', choices=('steps', 'cosine', 'constant'),
                        help='steps: to a tenth at 35, 75, 87.5 and 93.75%% of --steps (of 800000 if that is less), as '
                             'published; cosine: to zero along a cosine, good for short runs (default: the '
                             "checkpoint's run's; steps from scratch, constant from converted weights)")
-    group.add_argument('--seed', type=int, default=0,
+    group.add_argument('--seed', type=whole, default=0,
                        help='of the first weights, the order of pictures and their augmentation (default: %(default)s)')
     group.add_argument('--use_gpu', type=truth, metavar='{true,false}',
                        help='compute on the GPU or on the CPU (default: a GPU if there is one)')
-    group.add_argument('--num_workers', type=int, default=min(os.cpu_count() or 1, 8),
+    group.add_argument('--num_workers', type=whole, default=min(os.cpu_count() or 1, 8),
                        help='processes that load pictures; 0 loads them between steps (default here: %(default)s)')
     group.add_argument('--save_dir', type=Path, default='weights',
                        help='folder for checkpoints, of which the newest 15 are kept (default: %(default)s)')

@@ -3,6 +3,7 @@ import dataclasses
 import math
 import re
 import shutil
+import signal
 import sys
 import time
 from collections import deque
@@ -11,7 +12,7 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from data.coco import AnnotationError, CocoDataset
-from data.loader import Batches
+from data.loader import Batches, LoaderError
 from data.pictures import PictureError
 from data.results import check_classes, evaluate
 from flags import training_arguments
@@ -29,6 +30,7 @@ CHECKPOINTS_KEPT = 15
 CHECKPOINT_NAME = re.compile(r'step\d{7,}-ep\d{3,}-loss\S+\.pd')
 WARMUP_STEPS, WARMUP_LR = 500, 1e-4  # as published; a rate below 1e-4 starts at once
 MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4
+MOST_SKIPPED = 10  # steps in a row whose loss is not finite
 # Shares of the published 800,000 steps after which the learning rate falls to a tenth.
 PUBLISHED_STEPS, DECAY_STEPS = 800_000, (280_000, 600_000, 700_000, 750_000)
 
@@ -36,21 +38,30 @@ PUBLISHED_STEPS, DECAY_STEPS = 800_000, (280_000, 600_000, 700_000, 750_000)
 def main(argv=None):
     """Train until --steps. Returns the exit status."""
     args = training_arguments(argv)
+    try:
+        with Interruption() as interruption:
+            return run_training(args, interruption)
+    except KeyboardInterrupt:
+        print('train.py: stopped at once; the last checkpoint is whole', file=sys.stderr)
+        return 128 + signal.SIGINT
+
+
+def run_training(args, interruption):
+    """Everything that may go wrong, as one line and an exit status."""
     from model.predictor import DeviceError  # imports Paddle, which takes seconds
     try:
         dataset = open_dataset(args.train_anno_path, args.train_images_path)
         validation = open_dataset(args.valid_anno_path, args.valid_images_path) if args.eval else None
         if validation:
             check_classes(validation, dataset.classes)
-        train(args, start_run(args, dataset), dataset, validation)
-    except (AnnotationError, CheckpointError, DeviceError, FlagError, PictureError) as error:
+        args.save_dir.mkdir(parents=True, exist_ok=True)
+        return train(args, start_run(args, dataset), dataset, validation, interruption)
+    except (AnnotationError, CheckpointError, DeviceError, FlagError, LoaderError, LossError, PictureError) as error:
         print(f'train.py: error: {error}', file=sys.stderr)
-        return 2
     except OSError as error:
         print(f'train.py: error: {error.filename or args.save_dir}: {error.strerror}; the last checkpoint is whole',
               file=sys.stderr)
-        return 2
-    return 0
+    return 2
 
 
 def open_dataset(annotations, images):
@@ -67,6 +78,36 @@ def open_dataset(annotations, images):
 
 class FlagError(ValueError):
     """Flags that do not work, or not together. The message is one line for the user."""
+
+
+class LossError(ArithmeticError):
+    """Training that leads nowhere. The message is one line for the user."""
+
+
+class Interruption:
+    """Ctrl-C or a request to terminate, as a wish to stop that the training loop grants after a step.
+
+    Attributes:
+        signal: number of the signal that came, 0 before.
+    """
+
+    def __enter__(self):
+        import paddle  # noqa: F401  sets a handler of its own, which would replace these
+        self.signal = 0
+        self._earlier = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_):
+        for number, handler in self._earlier.items():
+            signal.signal(number, handler)
+
+    def _note(self, number, _):
+        self.signal = number
+        signal.signal(number, self._stop)
+        report('stopping after this step, with a checkpoint; once more stops at once')
+
+    def _stop(self, *_):
+        raise KeyboardInterrupt
 
 
 class Run(NamedTuple):
@@ -178,12 +219,12 @@ def learning_rate(step, steps, lr, lr_schedule):
     return min(rate, WARMUP_LR + max(lr - WARMUP_LR, 0) * step / WARMUP_STEPS)
 
 
-def train(args, run, dataset, validation):
-    """The training loop."""
+def train(args, run, dataset, validation, interruption):
+    """The training loop. Returns the exit status."""
     import paddle
 
     from model.losses import Criterion
-    from model.parallel import add_up, add_up_gradients
+    from model.parallel import add_up, add_up_gradients, wait_for_all
     network, optimizer = run.network, run.optimizer
     criterion = Criterion(args.conf_loss, args.box_loss, args.negpos_ratio)
     batches = Batches(dataset, network.config, args.batch_size, args.seed, args.pos_threshold, args.neg_threshold,
@@ -193,23 +234,46 @@ def train(args, run, dataset, validation):
     for step, batch in enumerate(batches.read_ahead(run.start, args.steps, args.num_workers), run.start + 1):
         log.problems(batch.problems)
         optimizer.set_lr(learning_rate(step - 1, args.steps, **run.recipe))
+        statistics = [(value, value.clone()) for value in network.parameters() if value.stop_gradient]
         targets = targets_of(batch)
         positives = int(add_up(paddle.to_tensor(len(targets.positives))))
         losses = criterion(network, network(paddle.to_tensor(batch.pictures)), targets, positives,
                            args.batch_size * run.processes)
         sum(losses.values()).backward()
         add_up_gradients(network.parameters())
-        optimizer.step()
+        # Every process learns what happened in any of them, and does the same.
+        *values, gradients, wishes = add_up(paddle.stack([
+            *(loss.detach() for loss in losses.values()), sum_of_gradients(network),
+            paddle.to_tensor(float(interruption.signal > 0))])).tolist()
+        epoch = batches.epoch(step)
+        if math.isfinite(sum(values) + gradients):
+            optimizer.step()
+            log.step(step, epoch, optimizer.get_lr(), dict(zip(losses, values)))
+        else:
+            for value, before in statistics:
+                paddle.assign(before, value)
+            log.skip(step, dict(zip(losses, values)), batch.image_ids)
         optimizer.clear_grad()
 
-        epoch = batches.epoch(step)
-        values = add_up(paddle.stack([loss.detach() for loss in losses.values()])).tolist()
-        log.step(step, epoch, optimizer.get_lr(), dict(zip(losses, values)))
-        if run.rank == 0 and (step % args.save_interval == 0 or step == args.steps):
+        stop = wishes or log.in_a_row == MOST_SKIPPED
+        if run.rank == 0 and log.totals and (step % args.save_interval == 0 or step == args.steps or stop):
             report(f'saved {save(args, run, dataset.classes, step, epoch, log.mean())}')
+        if stop:
+            wait_for_all()  # the launcher ends the others when one has ended
+            break
         if run.rank == 0 and validation and (epoch > batches.epoch(step - 1) or step == args.steps):
             validate(network, validation)
     log.close()
+    if log.in_a_row == MOST_SKIPPED:
+        raise LossError(f'the loss was not finite in {MOST_SKIPPED} steps in a row; look at the pictures named above, '
+                        'or go on from the last checkpoint with a lower --lr')
+    return 128 + (interruption.signal or signal.SIGTERM) if wishes else 0
+
+
+def sum_of_gradients(network):
+    """A number that is finite if all gradients are."""
+    import paddle
+    return paddle.add_n([parameter.grad.sum() for parameter in network.parameters() if parameter.grad is not None])
 
 
 class Log:
@@ -222,6 +286,7 @@ class Log:
         self.run, self.steps, self.interval = run, steps, interval
         self.began = time.time()
         self.totals = deque(maxlen=100)
+        self.skipped = self.in_a_row = 0
         self.named = set()
         self.bar = tqdm(total=steps, initial=run.start, unit='step', dynamic_ncols=True,
                         disable=run.rank > 0 or not sys.stderr.isatty())
@@ -229,6 +294,7 @@ class Log:
     def step(self, step, epoch, rate, losses):
         """Tell of a step: its epoch, learning rate and losses by name."""
         self.totals.append(sum(losses.values()))
+        self.in_a_row = 0
         shown = f'loss {self.totals[-1]:.3f} ' + ' '.join(f'{name} {value:.3f}' for name, value in losses.items())
         self.bar.set_description_str(f'epoch {epoch} {shown}', refresh=False)
         self.bar.update()
@@ -237,6 +303,14 @@ class Log:
             left = tqdm.format_interval(pace * (self.steps - step))
             report(f'step {step}/{self.steps} epoch {epoch} lr {rate:.2e} {shown} {pace:.2f} s/step, {left} left')
 
+    def skip(self, step, losses, image_ids):
+        """Tell of a step that was not taken, because a loss or a gradient is not finite."""
+        self.skipped += 1
+        self.in_a_row += 1
+        names = [name for name, value in losses.items() if not math.isfinite(value)] or ['gradient']
+        report(f'step {step} is skipped: {", ".join(names)} not finite; pictures {", ".join(map(str, image_ids))}')
+        self.bar.update()
+
     def problems(self, lines):
         """Name each damaged picture once."""
         for line in sorted(set(lines) - self.named):
@@ -244,13 +318,15 @@ class Log:
         self.named.update(lines)
 
     def mean(self):
-        """The total loss, over the last 100 steps."""
+        """The total loss, over the last 100 steps that were taken."""
         return sum(self.totals) / len(self.totals)
 
     def close(self):
         self.bar.close()
         if self.named:
             report(f'pictures that were skipped: {len(self.named)}')
+        if self.skipped:
+            report(f'steps that were skipped: {self.skipped}')
 
 
 def validate(network, dataset):

@@ -51,6 +51,8 @@ def sampled_deform_conv(x, offsets, weights, kernel, bias, stride):
     y_at = offsets[:, :, 0] + _around(tap // 3, [1, 9, 1, 1]) + _steps(rows, stride, [1, 1, rows, 1])
     x_at = offsets[:, :, 1] + _around(tap % 3, [1, 9, 1, 1]) + _steps(columns, stride, [1, 1, 1, columns])
     grid = paddle.stack([x_at * (2 / (width - 1)) - 1, y_at * (2 / (height - 1)) - 1], -1)
+    # Paddle 2.6 would crash on a place that is not a number. The result is none either, by the weights.
+    grid = paddle.where(paddle.isnan(grid), paddle.full_like(grid, -2), grid)
     samples = F.grid_sample(x, grid.reshape([n, 9 * rows, columns, 2]), align_corners=True)
     samples = samples.reshape([n, channels, 9, rows * columns]) * weights.reshape([n, 1, 9, rows * columns])
     out = kernel.reshape([kernel.shape[0], -1]) @ samples.reshape([n, channels * 9, rows * columns])

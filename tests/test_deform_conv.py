@@ -44,3 +44,12 @@ def test_training_and_prediction_agree():
     trained = layer(x)
     layer.eval()
     np.testing.assert_allclose(trained.numpy(), layer(x).numpy(), atol=1e-6)
+
+
+def test_what_is_not_a_number_stays_so_and_crashes_nothing():
+    layer = DeformConv(2, 3)
+    x = paddle.full([1, 2, 6, 5], np.nan)
+    x.stop_gradient = False
+    out = layer(x)
+    out.sum().backward()
+    assert np.isnan(out.numpy()).all()

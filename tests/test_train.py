@@ -1,7 +1,10 @@
 """train.py as a process of its own, on a small network and pictures of shapes."""
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +106,98 @@ def test_a_resumed_run_ends_as_an_undisturbed_one_to_the_bit(folder, short_run, 
             np.testing.assert_array_equal(found[key], expected[key], key)
 
 
+def start(*arguments):
+    """A run that has done its second step, and may go on for long."""
+    process = subprocess.Popen([sys.executable, ROOT / 'train.py', *arguments], stderr=subprocess.PIPE, text=True,
+                               start_new_session=True)
+    for line in process.stderr:
+        if line.startswith('step 2/'):
+            return process
+    raise AssertionError(f'ended with {process.wait()}')
+
+
+def descendants(pid):
+    """Processes that a process started."""
+    parents = {}
+    for stat in Path('/proc').glob('[0-9]*/stat'):
+        try:
+            _, _, fields = stat.read_text().rpartition(') ')
+        except OSError:
+            continue  # it has just ended
+        parents[int(stat.parent.name)] = int(fields.split()[1])
+    return [child for child, parent in parents.items() if parent == pid]
+
+
+@pytest.mark.parametrize('number, whole_group', [(signal.SIGINT, True), (signal.SIGTERM, False)])
+def test_a_run_that_is_asked_to_stop_saves_and_goes_on_later(folder, tmp_path, number, whole_group):
+    process = start(*flags(folder, steps=1000, num_workers=2, save_dir=tmp_path))
+    (os.killpg if whole_group else os.kill)(process.pid, number)
+    _, rest = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, rest
+    assert 'Traceback' not in rest and 'stopping after this step' in rest
+    (step, path), = checkpoints(tmp_path).items()
+    assert f'saved {path}' in rest
+    status, lines = run(*flags(folder, pattern=1, model_path=path, steps=step + 1, save_dir=tmp_path))
+    assert status == 0, lines
+    assert sorted(checkpoints(tmp_path)) == [step, step + 1]
+
+
+def test_stopping_twice_stops_at_once(folder, tmp_path):
+    process = start(*flags(folder, steps=1000, batch_size=8, save_dir=tmp_path))
+    process.send_signal(signal.SIGTERM)
+    assert process.stderr.readline().startswith('stopping after this step')
+    process.send_signal(signal.SIGTERM)
+    _, rest = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert rest.splitlines()[-1] == 'train.py: stopped at once; the last checkpoint is whole'
+
+
+@pytest.mark.skipif(not Path('/proc/self/stat').exists(), reason='looks at processes as Linux shows them')
+def test_a_killed_run_leaves_no_processes_behind(folder, tmp_path):
+    process = start(*flags(folder, steps=1000, num_workers=2, save_dir=tmp_path))
+    workers = descendants(process.pid)
+    assert len(workers) == 2
+    process.kill()
+    process.communicate()
+    deadline = time.time() + 20
+    while any(Path(f'/proc/{worker}').exists() for worker in workers) and time.time() < deadline:
+        time.sleep(0.1)
+    assert not any(Path(f'/proc/{worker}').exists() for worker in workers)
+
+
+def test_a_loss_that_is_never_finite_stops_the_run_with_finite_weights(folder, tmp_path):
+    status, lines = run(*flags(folder, steps=50, lr=1e30, save_dir=tmp_path))
+    assert status == 2
+    assert lines[-1].startswith('train.py: error: the loss was not finite in 10 steps in a row; ')
+    assert sum(' is skipped: ' in line for line in lines) == 10
+    path, = checkpoints(tmp_path).values()
+    checkpoint = load_checkpoint(path, optimizer=True)
+    for tensors in (checkpoint.tensors, checkpoint.velocity):
+        assert all(np.isfinite(tensor).all() for tensor in tensors.values())
+
+
+def test_a_step_without_a_finite_loss_is_not_taken(folder, tmp_path, capsys, monkeypatch):
+    from model.losses import Criterion
+    calls = []
+
+    class Faulty(Criterion):
+        def __call__(self, network, outputs, *rest):
+            calls.append(1)
+            losses = super().__call__(network, outputs, *rest)
+            return {**losses, 'mask': losses['mask'] * np.nan} if len(calls) == 2 else losses
+
+    monkeypatch.setattr('model.losses.Criterion', Faulty)
+    assert train.main(flags(folder, steps=3, num_workers=0, save_interval=1, save_dir=tmp_path)) == 0
+    lines = capsys.readouterr().err.splitlines()
+    skipped, = (line for line in lines if line.startswith('step 2 is skipped: mask not finite; pictures '))
+    assert len(skipped.partition('pictures ')[2].split(', ')) == 2
+    assert 'steps that were skipped: 1' in lines
+    found = {step: load_file(path / 'model.safetensors') for step, path in checkpoints(tmp_path).items()}
+    for name in found[1]:
+        np.testing.assert_array_equal(found[1][name], found[2][name], name)  # batch norm's statistics too
+    assert any(np.any(found[2][name] != found[3][name]) for name in found[3])
+
+
 def test_a_converted_checkpoint_starts_where_it_is_told(folder, tmp_path):
     dataset = train.CocoDataset(folder / 'annotations/instances_train.json', folder / 'train')
     network = Yolact(preset(**SMALL))
@@ -156,6 +251,18 @@ def complaint(capsys, *arguments):
     return lines[-1].removeprefix('train.py: error: ')
 
 
+@pytest.mark.parametrize('change, message', [
+    ('--lr=-1', '-1 is not a number above 0'), ('--lr=nan', 'nan is not a number above 0'),
+    ('--lr=inf', 'inf is not a number above 0'), ('--num_workers=-1', '-1 is not 0 or more'),
+    ('--seed=-1', '-1 is not 0 or more'), ('--initial_step=-1', '-1 is not 0 or more'),
+    ('--model_path=x', '--pattern=0 starts from scratch and takes no --model_path')])
+def test_flags_that_mean_nothing_are_refused(folder, change, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        train.main([*flags(folder), change])
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+
+
 @pytest.mark.parametrize('changes, message', [
     (dict(train_anno_path='none.json'), 'none.json: cannot be read'),
     (dict(train_images_path='none'), 'none: no such folder'),
@@ -166,6 +273,12 @@ def complaint(capsys, *arguments):
     (dict(backbone_weights='none'), 'none: no such checkpoint')])
 def test_what_cannot_work_is_one_line(folder, changes, message, capsys):
     assert message in complaint(capsys, *flags(folder, **changes))
+
+
+def test_a_folder_that_cannot_be_made_is_told_before_the_work(folder, tmp_path, capsys):
+    (tmp_path / 'file').write_text('')
+    line = complaint(capsys, *flags(folder, save_dir=tmp_path / 'file/weights'))
+    assert line.startswith(f'{tmp_path}/file') and 'Not a directory' in line
 
 
 def test_a_step_other_than_the_checkpoints_is_refused(folder, short_run, capsys):
