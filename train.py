@@ -1,6 +1,7 @@
 """Train YOLACT++ on a COCO-style dataset."""
 import dataclasses
 import math
+import os
 import re
 import shutil
 import signal
@@ -85,15 +86,12 @@ class LossError(ArithmeticError):
 
 
 class Interruption:
-    """Ctrl-C or a request to terminate, as a wish to stop that the training loop grants after a step.
-
-    Attributes:
-        signal: number of the signal that came, 0 before.
-    """
+    """Ctrl-C or a request to terminate, as a wish to stop that the training loop grants after a step."""
 
     def __enter__(self):
         import paddle  # noqa: F401  sets a handler of its own, which would replace these
         self.signal = 0
+        self._parent = os.getppid()
         self._earlier = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
         return self
 
@@ -101,10 +99,18 @@ class Interruption:
         for number, handler in self._earlier.items():
             signal.signal(number, handler)
 
+    def wanted(self):
+        """Whether to stop: a signal came, or the launcher that started this process is gone."""
+        if 'PADDLE_TRAINER_ID' in os.environ and os.getppid() != self._parent:
+            self.signal = self.signal or signal.SIGTERM
+        return self.signal != 0
+
     def _note(self, number, _):
+        if not self.signal:
+            report('stopping after this step, with a checkpoint; once more stops at once')
         self.signal = number
+        # Not both of them: the launcher answers Ctrl-C, which everyone hears, by a request to terminate.
         signal.signal(number, self._stop)
-        report('stopping after this step, with a checkpoint; once more stops at once')
 
     def _stop(self, *_):
         raise KeyboardInterrupt
@@ -244,7 +250,7 @@ def train(args, run, dataset, validation, interruption):
         # Every process learns what happened in any of them, and does the same.
         *values, gradients, wishes = add_up(paddle.stack([
             *(loss.detach() for loss in losses.values()), sum_of_gradients(network),
-            paddle.to_tensor(float(interruption.signal > 0))])).tolist()
+            paddle.to_tensor(float(interruption.wanted()))])).tolist()
         epoch = batches.epoch(step)
         if math.isfinite(sum(values) + gradients):
             optimizer.step()

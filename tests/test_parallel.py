@@ -1,7 +1,9 @@
 """Several processes that train one network, on a CPU through gloo."""
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +24,29 @@ def folder(tmp_path_factory):
     return folder
 
 
+ENVIRONMENT = {**os.environ, 'PYTHONPATH': str(TESTS.parent), 'OMP_NUM_THREADS': '1'}
+
+
 def python(tmp_path, *arguments):
-    environment = {**os.environ, 'PYTHONPATH': str(TESTS.parent), 'OMP_NUM_THREADS': '1'}
-    process = subprocess.run([sys.executable, *map(str, arguments)], cwd=tmp_path, env=environment,
+    process = subprocess.run([sys.executable, *map(str, arguments)], cwd=tmp_path, env=ENVIRONMENT,
                              capture_output=True, text=True)
     assert process.returncode == 0, process.stdout + process.stderr
     return process.stdout + process.stderr
+
+
+def training(folder, steps):
+    """A command that trains in two processes."""
+    return [*LAUNCH, TESTS.parent / 'train.py', '--pattern=0', f'--steps={steps}', '--batch_size=1',
+            f'--backbone_name={SMALL["backbone_name"]}', '--input_size=256', '--num_workers=1', '--log_interval=1',
+            '--save_dir=out', f'--train_images_path={folder / "train"}',
+            f'--train_anno_path={folder / "annotations/instances_train.json"}']
+
+
+def wait_until(happened):
+    deadline = time.time() + 60
+    while not happened():
+        assert time.time() < deadline
+        time.sleep(0.1)
 
 
 def test_two_processes_take_the_step_of_one_with_twice_the_batch(folder, tmp_path):
@@ -42,13 +61,32 @@ def test_two_processes_take_the_step_of_one_with_twice_the_batch(folder, tmp_pat
 
 
 def test_only_the_first_process_writes_and_tells(folder, tmp_path):
-    printed = python(tmp_path, *LAUNCH, TESTS.parent / 'train.py', '--pattern=0', '--steps=2', '--batch_size=1',
-                     f'--backbone_name={SMALL["backbone_name"]}', '--input_size=256', '--num_workers=1',
-                     '--log_interval=1', '--save_dir=out', f'--train_images_path={folder / "train"}',
-                     f'--train_anno_path={folder / "annotations/instances_train.json"}')
+    printed = python(tmp_path, *training(folder, 2))
     checkpoint, = (tmp_path / 'out').iterdir()
     assert load_checkpoint(checkpoint).step == 2
     assert checkpoint.name.startswith('step0000002-ep001-')  # two steps of two pictures are an epoch of four
     assert 'step 2/2 ' in printed
     second = next((tmp_path / 'log').glob('workerlog.1')).read_text()
     assert 'step 2/2 ' not in second and 'Traceback' not in second
+
+
+@pytest.mark.parametrize('number, send', [(signal.SIGINT, os.killpg), (signal.SIGTERM, os.kill)])
+def test_a_launcher_that_is_asked_to_stop_leaves_a_checkpoint_and_no_processes(folder, tmp_path, number, send):
+    with open(tmp_path / 'printed', 'w') as printed:
+        launcher = subprocess.Popen([sys.executable, *map(str, training(folder, 1000))], cwd=tmp_path,
+                                    env=ENVIRONMENT, stdout=printed, stderr=printed, start_new_session=True)
+    log = tmp_path / 'log/workerlog.0'
+    wait_until(lambda: log.exists() and 'step 2/' in log.read_text())
+    send(launcher.pid, number)
+    launcher.wait(60)
+    wait_until(lambda: 'saved out/step' in log.read_text())
+    checkpoint, = (tmp_path / 'out').iterdir()
+    assert load_checkpoint(checkpoint, optimizer=True).velocity
+    wait_until(lambda: f'{folder}'.encode() not in b''.join(map(commands, Path('/proc').glob('[0-9]*/cmdline'))))
+
+
+def commands(path):
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b''  # it has just ended
