@@ -7,10 +7,12 @@
 """
 import dataclasses
 import json
+import math
 import os
 import re
 import shutil
 import struct
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
@@ -26,6 +28,7 @@ FORMAT = 1
 META, MODEL, OPTIMIZER = 'meta.json', 'model.safetensors', 'optimizer.safetensors'
 CLASS_LAYERS = re.compile(r'conf_layer|semantic_seg_conv|maskiou_net\.10\.')
 _PLAIN = ('step', 'epoch', 'seed', 'recipe', 'backbone_only')  # fields that JSON holds as they are
+_STALE = 3600  # seconds, after which nobody is still writing a draft
 
 
 class CheckpointError(ValueError):
@@ -58,18 +61,38 @@ class Checkpoint:
     backbone_only: bool = False
 
 
+def check_place(folder):
+    """Make sure that saving a checkpoint in a place costs nothing but an earlier checkpoint.
+
+    Args:
+        folder: where it is to be saved.
+    Raises:
+        CheckpointError: there is something else.
+    """
+    folder = _absolute(folder)
+    if folder.is_dir():
+        alien = sorted({path.name for path in folder.iterdir()} - {META, MODEL, OPTIMIZER})
+        if alien:
+            raise CheckpointError(f'{folder}: holds {alien[0]}, which is of no checkpoint; name another folder')
+    elif os.path.lexists(folder):
+        raise CheckpointError(f'{folder}: is a file; name a folder')
+
+
 def save_checkpoint(folder, checkpoint):
     """Write a checkpoint beside its place and move it there, so that a kill leaves no half of one.
 
     Args:
-        folder: where; what is there is replaced.
+        folder: where; a checkpoint that is there is replaced.
         checkpoint: `Checkpoint`.
     Raises:
+        CheckpointError: there is something else in its place.
         OSError: the disk is full or may not be written to. Nothing has changed then.
     """
-    folder = Path(folder)
+    check_place(folder)
+    folder = _absolute(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = folder.with_name(f'.{folder.name}.{os.getpid()}.draft')
+    _remove_stale(folder.parent)
+    draft, earlier = (folder.with_name(f'.{folder.name}.{os.getpid()}.{what}.draft') for what in ('new', 'old'))
     try:
         draft.mkdir()
         _write_tensors(draft / MODEL, checkpoint.tensors)
@@ -79,10 +102,25 @@ def save_checkpoint(folder, checkpoint):
         for path in (*draft.iterdir(), draft):
             _flush(path)
         if folder.exists():
-            shutil.rmtree(folder)
+            folder.rename(earlier)
         draft.rename(folder)
     finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        if earlier.exists() and not folder.exists():
+            earlier.rename(folder)
+        for path in (draft, earlier):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _absolute(folder):
+    """A path whose last part is a name, which '..' is not, with links in it left as they are."""
+    return Path(os.path.abspath(folder))
+
+
+def _remove_stale(parent):
+    """Drafts that a killed process left behind."""
+    for draft in parent.glob('.*.draft'):
+        if time.time() - draft.stat().st_mtime > _STALE:
+            shutil.rmtree(draft, ignore_errors=True)
 
 
 def load_checkpoint(folder, optimizer=False):
@@ -97,19 +135,48 @@ def load_checkpoint(folder, optimizer=False):
         CheckpointError: it is not there, damaged, or not what this version can read.
     """
     folder = Path(folder)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise CheckpointError(f'{folder}: no such checkpoint; a checkpoint is a folder with {META} and {MODEL}')
     meta = _read_meta(folder / META)
     try:
         config = Config(**meta['config'])
-        classes = meta['classes'] and Classes(**meta['classes'])
-        if classes and len(classes) + 1 != config.num_classes:
-            raise ValueError(f'{len(classes)} classes and a network of {config.num_classes} with background')
         rest = {key: meta[key] for key in _PLAIN}
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f'{folder / META}: does not describe a network: {error}') from None
+        classes = _read_classes(meta['classes'], config, rest['backbone_only'])
+        _check_plain(**rest)
+    except (KeyError, OverflowError, TypeError, ValueError) as error:
+        problem = f'{error} is missing' if isinstance(error, KeyError) else error
+        raise CheckpointError(f'{folder / META}: does not describe a network: {problem}; take the file that was saved '
+                              'with the weights') from None
+    tensors = _read_tensors(folder / MODEL)
     velocity = _read_tensors(folder / OPTIMIZER) if optimizer and (folder / OPTIMIZER).exists() else {}
-    return Checkpoint(config, classes, _read_tensors(folder / MODEL), velocity, **rest)
+    for name, value in velocity.items():
+        if name not in tensors or value.shape != tensors[name].shape:
+            raise CheckpointError(f'{folder / OPTIMIZER}: its {name} belongs to other weights than {MODEL}; take the '
+                                  'one that was saved with it, or remove it to start with an optimizer at rest')
+    return Checkpoint(config, classes, tensors, velocity, **rest)
+
+
+def _read_classes(described, config, backbone_only):
+    if described is None:
+        if not backbone_only:
+            raise ValueError('no classes')
+        return None
+    classes = Classes(**described)
+    if len(classes) + 1 != config.num_classes:
+        raise ValueError(f'{len(classes)} classes and a network of {config.num_classes} with background')
+    return classes
+
+
+def _check_plain(step, epoch, seed, recipe, backbone_only):
+    for name, value in (('step', step), ('epoch', epoch), ('seed', seed)):
+        if value is not None and not (type(value) is int and value >= 0):
+            raise ValueError(f'{name} is {value!r}')
+    if type(backbone_only) is not bool:
+        raise ValueError(f'backbone_only is {backbone_only!r}')
+    if recipe is not None:
+        lr, lr_schedule = recipe['lr'], recipe['lr_schedule']
+        if len(recipe) != 2 or type(lr) not in (int, float) or not 0 < lr < math.inf or type(lr_schedule) is not str:
+            raise ValueError(f'recipe is {recipe!r}')
 
 
 def restore(network, checkpoint, folder, other_classes=False):
@@ -178,8 +245,11 @@ def _flush(path):
 def _read_meta(path):
     try:
         meta = json.loads(path.read_text('utf-8'))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f'{path}: cannot be read: {error}') from None
+    except OSError as error:
+        raise CheckpointError(f'{path}: cannot be read ({error.strerror}); copy the checkpoint again or take another '
+                              'one') from None
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f'{path}: is not the JSON of a checkpoint ({error}); copy it again') from None
     if not isinstance(meta, dict) or meta.get('format') != FORMAT:
         raise CheckpointError(f'{path}: not a checkpoint of format {FORMAT}; was it made by a newer version?')
     return meta

@@ -4,6 +4,13 @@ from dataclasses import dataclass
 
 PUBLISHED_SIZE = 550
 MIN_SIZE, MAX_SIZE = 256, 1100
+BLOCKS = ('bottleneck', 'basic', 'darknet')
+# Least and most of each number. A file that says more is damaged, and building it might take all memory.
+RANGES = dict(depths=(1, 64), width=(1, 128), dcn_stages=(0, 4), dcn_interval=(1, 64), fpn_channels=(1, 512),
+              anchor_sizes=(1, 10_000), anchor_scales=(1, 10), aspect_ratios=(0.01, 100), num_classes=(2, 10_000),
+              input_size=(MIN_SIZE, MAX_SIZE), mask_dim=(1, 512))
+FRACTIONS = ('anchor_sizes', 'aspect_ratios')
+LENGTHS = dict(depths=(4, 5), dcn_stages=(0, 5), anchor_sizes=(5, 5), aspect_ratios=(1, 10))
 
 
 class ConfigError(ValueError):
@@ -50,15 +57,23 @@ class Config:
     mask_dim: int = 32
 
     def __post_init__(self):
+        if self.backbone_name not in PRESETS or self.block not in BLOCKS:
+            raise ConfigError(f'no backbone named {self.backbone_name!r} of blocks named {self.block!r}')
         for field in dataclasses.fields(self):
             if field.type is tuple:
                 object.__setattr__(self, field.name, tuple(getattr(self, field.name)))
-        if not MIN_SIZE <= self.input_size <= MAX_SIZE:
-            raise ConfigError(f'input size {self.input_size} is outside {MIN_SIZE} to {MAX_SIZE} pixels')
-        if self.num_classes < 2:
-            raise ConfigError(f'{self.num_classes} classes: background and one more are the least')
-        if self.mask_dim < 1:
-            raise ConfigError(f'{self.mask_dim} prototypes: one is the least')
+            if field.type is bool and type(getattr(self, field.name)) is not bool:
+                raise ConfigError(f'{field.name} is {getattr(self, field.name)!r}, not true or false')
+        for name, (least, most) in LENGTHS.items():
+            if not least <= len(getattr(self, name)) <= most:
+                raise ConfigError(f'{len(getattr(self, name))} {name}, not {least} to {most}')
+        for name, (least, most) in RANGES.items():
+            value = getattr(self, name)
+            for number in value if isinstance(value, tuple) else (value,):
+                if type(number) not in (int, float) or type(number) is float and name not in FRACTIONS:
+                    raise ConfigError(f'{name} is {number!r}, not a number of the right kind')
+                if not least <= number <= most:
+                    raise ConfigError(f'{name.replace("_", " ")} {number} is outside {least} to {most}')
 
     @property
     def anchors_per_cell(self):

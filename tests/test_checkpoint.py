@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import numpy as np
 import paddle
@@ -57,6 +58,33 @@ def test_a_restored_network_says_the_same(network, folder):
 def test_saving_again_replaces_and_leaves_no_drafts(network, folder):
     save_checkpoint(folder, Checkpoint(network.config, CLASSES, tensors_of(network), step=8))
     assert load_checkpoint(folder).step == 8
+    assert [path.name for path in folder.parent.iterdir()] == ['some.pd']
+
+
+@pytest.mark.parametrize('place', ['new/..', '.', 'mine', 'mine/', 'file'])
+def test_nothing_but_a_checkpoint_is_ever_replaced(network, tmp_path, place, monkeypatch):
+    (tmp_path / 'mine').mkdir()
+    for name in ('mine/notes.txt', 'mine/model.safetensors', 'file'):
+        (tmp_path / name).write_text('mine')
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob('*'))
+    with pytest.raises(CheckpointError, match='of no checkpoint; name another folder|is a file; name a folder'):
+        save_checkpoint(place, Checkpoint(network.config, CLASSES, {}))
+    assert sorted(tmp_path.rglob('*')) == before
+
+
+def test_drafts_of_processes_that_were_killed_are_removed_when_nobody_can_be_writing_them(network, tmp_path):
+    for name, age in (('.a.pd.1.new.draft', 4000), ('.b.pd.2.new.draft', 60)):
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    save_checkpoint(tmp_path / 'c.pd', Checkpoint(network.config, CLASSES, tensors_of(network)))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['.b.pd.2.new.draft', 'c.pd']
+
+
+def test_a_failure_while_saving_leaves_the_earlier_one(network, folder):
+    with pytest.raises(TypeError):
+        save_checkpoint(folder, Checkpoint(network.config, CLASSES, tensors_of(network), step={1}))  # no JSON
+    assert load_checkpoint(folder).step == 7
     assert [path.name for path in folder.parent.iterdir()] == ['some.pd']
 
 
@@ -116,6 +144,12 @@ def change_meta(folder, **changes):
     ({'format': 2}, 'not a checkpoint of format 1; was it made by a newer version'),
     ({'config': {'backbone_name': 'x'}}, 'does not describe a network'),
     ({'config': None}, 'does not describe a network'),
+    ({'config': {'backbone_name': 'resnet50', 'block': 'basic', 'depths': [3, 4, 6, 10 ** 9]}}, 'is outside 1 to 64'),
+    ({'config': {'backbone_name': 'resnet50', 'block': 'basic', 'depths': 7}}, 'does not describe a network'),
+    ({'step': '7'}, "step is '7'"), ({'epoch': -1}, 'epoch is -1'), ({'seed': True}, 'seed is True'),
+    ({'backbone_only': 'no'}, "backbone_only is 'no'"), ({'recipe': {'lr': 'x', 'lr_schedule': 'cosine'}}, 'recipe is'),
+    ({'recipe': {}}, "'lr' is missing"), ({'recipe': []}, 'does not describe a network'),
+    ({'classes': None}, 'no classes'),
     ({'classes': {'names': ['a'], 'ids': [1]}}, '1 classes and a network of 9 with background'),
     ({'classes': {'names': ['a', 'b'], 'ids': [1, 1]}}, 'a category id stands for two classes')])
 def test_wrong_meta(folder, changes, message):
@@ -123,6 +157,32 @@ def test_wrong_meta(folder, changes, message):
     with pytest.raises(CheckpointError, match=message) as caught:
         load_checkpoint(folder)
     assert 'meta.json' in str(caught.value) and '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize('content', [b'', b'\xff\xfe', b'[' * 100_000, b'{"format": 1', b'[]', b'{}', b'null'])
+def test_meta_that_is_none(folder, content):
+    (folder / 'meta.json').write_bytes(content)
+    with pytest.raises(CheckpointError, match='meta.json: ') as caught:
+        load_checkpoint(folder)
+    assert '\n' not in str(caught.value)
+
+
+def test_paths_that_the_system_refuses(folder, tmp_path):
+    for path in (tmp_path / ('x' * 300), tmp_path / 'a\0b', folder / 'meta.json'):
+        with pytest.raises(CheckpointError, match='no such checkpoint'):
+            load_checkpoint(path)
+    (folder / 'meta.json').unlink()
+    (folder / 'meta.json').mkdir()
+    with pytest.raises(CheckpointError, match=r'meta.json: cannot be read \(Is a directory\)'):
+        load_checkpoint(folder)
+
+
+@pytest.mark.parametrize('velocity', [{'other': np.zeros(3, np.float32)},
+                                      {'fpn.lat_layers.0.bias': np.zeros(3, np.float32)}])
+def test_an_optimizer_of_other_weights(network, folder, velocity):
+    save_file(velocity, folder / 'optimizer.safetensors')
+    with pytest.raises(CheckpointError, match='belongs to other weights than model.safetensors'):
+        load_checkpoint(folder, optimizer=True)
 
 
 @pytest.mark.parametrize('damage', [lambda data: data[:1000], lambda data: b'', lambda data: b'\xff' * 9 + data[9:]])

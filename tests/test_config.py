@@ -35,7 +35,7 @@ def test_other_published_sizes_have_their_published_anchors(size, pixels):
 
 @pytest.mark.parametrize('size', [255, 1101, 0, -550])
 def test_sizes_that_no_network_can_have_are_refused_in_one_line(size):
-    with pytest.raises(ValueError, match=f'input size {size} is outside 256 to 1100 pixels'):
+    with pytest.raises(ValueError, match=f'input size {size} is outside 256 to 1100'):
         preset('resnet50dcn', input_size=size)
 
 
@@ -47,3 +47,20 @@ def test_an_unknown_backbone_is_refused_with_the_known_ones():
 def test_a_config_survives_json():
     config = preset('resnet18dcn_half', num_classes=7, input_size=333)
     assert Config(**json.loads(json.dumps(dataclasses.asdict(config)))) == config
+
+
+@pytest.mark.parametrize('change, message', [
+    (dict(num_classes=1), 'num classes 1 is outside 2 to 10000'),
+    (dict(mask_dim=10 ** 9), 'mask dim 1000000000 is outside 1 to 512'),
+    (dict(mask_dim=True), 'mask_dim is True, not a number of the right kind'),
+    (dict(width=2.5), 'width is 2.5, not a number of the right kind'),
+    (dict(fpn_channels='64'), "fpn_channels is '64', not a number of the right kind"),
+    (dict(aspect_ratios=(1, float('nan'))), 'aspect ratios nan is outside 0.01 to 100'),
+    (dict(depths=(2, 2, 2, 10 ** 6)), 'depths 1000000 is outside 1 to 64'),
+    (dict(depths=[2] * 9), '9 depths, not 4 to 5'),
+    (dict(anchor_sizes=(24,)), '1 anchor_sizes, not 5 to 5'),
+    (dict(block='python'), "no backbone named 'resnet18dcn_half' of blocks named 'python'"),
+    (dict(rescore_masks=1), 'rescore_masks is 1, not true or false')])
+def test_values_that_no_network_has_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        preset('resnet18dcn_half', **change)

@@ -267,7 +267,7 @@ def test_flags_that_mean_nothing_are_refused(folder, change, message, capsys):
     (dict(train_anno_path='none.json'), 'none.json: cannot be read'),
     (dict(train_images_path='none'), 'none: no such folder'),
     (dict(num_classes=81), '--num_classes=81, but '),
-    (dict(input_size=255), 'input size 255 is outside 256 to 1100 pixels'),
+    (dict(input_size=255), 'input size 255 is outside 256 to 1100'),
     (dict(initial_step=5, steps=5), 'step 5 is done, and --steps=5 asks for no more'),
     (dict(pattern=1), 'pretrained_resnet50dcn: no such checkpoint'),
     (dict(backbone_weights='none'), 'none: no such checkpoint')])
