@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from command_line import run
 from model.checkpoint import META, MODEL, Checkpoint, CheckpointError, save_checkpoint
 from model.classes import COCO, Classes
 from model.config import PUBLISHED_SIZE, preset
@@ -296,4 +297,4 @@ def report(path, checkpoint, left_out, out):
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run(main)

@@ -7,9 +7,9 @@ import sys
 import time
 from pathlib import Path
 
+from command_line import prediction_flags, run, thresholds
 from data.pictures import SUFFIXES, PictureError, find_pictures, read_picture, write_picture
 from data.visualize import draw_detections
-from flags import prediction_flags, thresholds
 from model.checkpoint import CheckpointError
 
 WRITTEN = set(SUFFIXES) - {'.gif'}
@@ -68,10 +68,14 @@ def draw_all(predictor, paths, out, score_threshold):
     Returns:
         The exit status: 1 if a picture was skipped.
     """
-    started, times = time.perf_counter(), []
+    started, times, names = time.perf_counter(), [], set()
     for path in paths:
+        name = drawn_name(path)
         try:
-            number, seconds = draw(predictor, path, out / drawn_name(path), score_threshold)
+            if name in names:
+                raise PictureError(f'{path}: would be drawn over {out / name}, of another picture; rename one')
+            names.add(name)
+            number, seconds = draw(predictor, path, out / name, score_threshold)
         except PictureError as problem:
             print(f'skipped: {problem}', file=sys.stderr)
             continue
@@ -108,4 +112,4 @@ def drawn_name(path):
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run(main)

@@ -5,9 +5,9 @@
 import argparse
 import sys
 
+from command_line import count, prediction_flags, run, thresholds
 from data.coco import AnnotationError, CocoDataset
 from data.results import check_classes, evaluate
-from flags import count, prediction_flags, thresholds
 from model.checkpoint import CheckpointError
 
 WARNINGS_SHOWN = 5
@@ -64,4 +64,4 @@ def read_dataset(annotations_path, images_path):
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run(main)

@@ -3,6 +3,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from command_line import run
 from model.checkpoint import CheckpointError, halve, load_checkpoint, save_checkpoint
 
 
@@ -35,4 +36,4 @@ def main(argv=None):
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run(main)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from command_line import count, prediction_flags, run, thresholds
 from data.coco import AnnotationError, CocoDataset
 from data.results import check_classes, predict, to_coco, write_results
-from flags import count, prediction_flags, thresholds
 from model.checkpoint import CheckpointError
 
 
@@ -71,4 +71,4 @@ def write_masks(out, predictor, dataset, batch_size):
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run(main)

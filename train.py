@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
+from command_line import training_arguments
 from data.coco import AnnotationError, CocoDataset
 from data.loader import Batches, LoaderError
 from data.pictures import PictureError
 from data.results import check_classes, evaluate
-from flags import training_arguments
 from model.checkpoint import (
     Checkpoint,
     CheckpointError,

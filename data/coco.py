@@ -1,6 +1,7 @@
 """A dataset described by a COCO-style annotation file: its classes, its pictures and their objects."""
 import json
 import math
+import os
 from array import array
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ _KEYS = frozenset((
     'image_id', 'category_id', 'iscrowd', 'bbox', 'segmentation', 'size', 'counts',
 ))
 _THINNEST = 1e-3  # pixels; a thinner box may have no area once it is float32
-_FARTHEST = 1e12  # pixels; the sum of a polygon's coordinates
+_FARTHEST = 1e5  # pixels; pycocotools' work and memory grow with a polygon's circumference, and then it crashes
 
 
 class AnnotationError(ValueError):
@@ -83,6 +84,7 @@ class CocoDataset:
         images: list of Picture, in the order of the file.
         has_annotations: bool, whether the file has annotations at all. Files of test pictures have none.
         warnings: list of str, a line for each annotation left out.
+        left_out: set of int, their positions in the file's list.
         annotations_path: Path of the annotation file.
         images_folder: Path of the folder of pictures.
     """
@@ -98,6 +100,7 @@ class CocoDataset:
         self.annotations_path = Path(annotations_path)
         self.images_folder = Path(images_folder)
         self.warnings = []
+        self.left_out = set()
         try:
             content = _parse(self.annotations_path)
             self.classes = _read_classes(_list(content, 'categories'))
@@ -124,11 +127,11 @@ class CocoDataset:
         Raises:
             AnnotationError: there is no such folder, or none of the first few pictures is in it.
         """
-        if not self.images_folder.is_dir():
+        if not os.path.isdir(self.images_folder):
             raise AnnotationError(f'{self.images_folder}: no such folder; '
                                   f'give the one with the pictures of {self.annotations_path}')
         first = [picture.path for picture in self.images[:10]]
-        if not any(path.is_file() for path in first):
+        if not any(os.path.isfile(path) for path in first):
             raise AnnotationError(f'{self.images_folder}: the pictures of {self.annotations_path} are not in '
                                   f'this folder, for example {first[0]}; give the folder that has them')
 
@@ -147,6 +150,7 @@ class CocoDataset:
                 boxes.extend(_read_box(record, segmentation, self.images[i]))
             except ValueError as problem:
                 name = record['id'] if isinstance(record, dict) and 'id' in record else f'no. {position + 1}'
+                self.left_out.add(position)
                 self.warnings.append(f'{self.annotations_path}: annotation {name} is left out: {problem}')
                 continue
             columns.extend((i, label, bool(record.get('iscrowd'))))
@@ -167,7 +171,7 @@ def _parse(path):
             content = json.load(file, object_hook=_shrink)
     except OSError as problem:
         raise ValueError(f'cannot be read ({problem.strerror}); check the path') from None
-    except ValueError as problem:
+    except (ValueError, RecursionError) as problem:
         raise ValueError(f'is not JSON ({problem}); give a COCO-style annotation file') from None
     if not isinstance(content, dict):
         raise ValueError('is not a JSON object; give a COCO-style annotation file')
@@ -272,8 +276,8 @@ def _read_segmentation(record, picture):
             raise ValueError('a polygon of odd length')
         if len(polygon) < 6:
             raise ValueError('a polygon of under 3 points')
-        if not sum(map(abs, polygon)) < _FARTHEST:
-            raise ValueError('a polygon with coordinates that are infinite or not numbers')
+        if not all(abs(number) < _FARTHEST for number in polygon):
+            raise ValueError('a polygon with a coordinate far from any picture')
     return segmentation
 
 

@@ -94,7 +94,7 @@ def find_pictures(folder):
         raise PictureError(f'{folder}: not a folder that can be read ({error.strerror}); '
                            'name a picture or a folder of pictures') from error
     return [path for path in paths
-            if path.suffix.lower() in SUFFIXES and not path.name.startswith('.') and path.is_file()]
+            if path.suffix.lower() in SUFFIXES and not path.name.startswith('.') and not path.is_dir()]
 
 
 def _read_bytes(path):

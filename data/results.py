@@ -1,5 +1,6 @@
 """Detections → COCO results, and the average precision that pycocotools gives them."""
 import contextlib
+import errno
 import io
 import json
 import os
@@ -133,6 +134,8 @@ def write_results(path, entries):
         OSError: it cannot be written.
     """
     path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f'.{path.name}.{os.getpid()}.part')
     try:
@@ -165,22 +168,21 @@ def evaluate(predictor, dataset, batch_size=1, max_images=None):
             boxes += to_coco(detections, picture.id, dataset.classes, 'box')
             masks += to_coco(detections, picture.id, dataset.classes, 'mask')
     image_ids = [picture.id for picture in pictures]
-    return average_precision(dataset.annotations_path, boxes, masks, image_ids), problems
+    return average_precision(dataset, boxes, masks, image_ids), problems
 
 
-def average_precision(annotations_path, boxes, masks, image_ids=None):
+def average_precision(dataset, boxes, masks, image_ids=None):
     """What pycocotools makes of results. It prints nothing.
 
     Args:
-        annotations_path: str or Path, of a file that `CocoDataset` takes. Annotations without a usable
-            segmentation do not count, as in training.
+        dataset: `CocoDataset` with annotations. Those that it left out do not count.
         boxes, masks: lists of dict as from `to_coco`; they may be empty.
         image_ids: the pictures that count; None for all.
     Returns:
         `AveragePrecision`.
     """
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = _ground_truth(annotations_path)
+        truth = _ground_truth(dataset)
         return AveragePrecision(_figures(truth, boxes, 'bbox', image_ids),
                                 _figures(truth, masks, 'segm', image_ids))
 
@@ -196,11 +198,12 @@ def _figures(truth, entries, iou_type, image_ids):
     return {name: float(figure) for (name, *_), figure in zip(FIGURES, judge.stats, strict=True)}
 
 
-def _ground_truth(path):
-    content = json.loads(Path(path).read_text('utf-8-sig'))
-    sizes = {image['id']: (image['height'], image['width']) for image in content['images']}
-    records = (_completed(record, sizes) for record in content['annotations'])
-    return _index(content, [record for record in records if record])
+def _ground_truth(dataset):
+    content = json.loads(dataset.annotations_path.read_text('utf-8-sig'))
+    sizes = {image['id']: (int(image['height']), int(image['width'])) for image in content['images']}
+    return _index(content, [_completed(record, sizes[record['image_id']])
+                            for position, record in enumerate(content['annotations'])
+                            if position not in dataset.left_out])
 
 
 def _index(content, records):
@@ -211,16 +214,13 @@ def _index(content, records):
     return coco
 
 
-def _completed(record, sizes):
-    """An annotation with all that pycocotools insists on, or None where it is of no use."""
-    try:
-        size = sizes[record['image_id']]
-        rle = _compressed(record['segmentation'], size)
-        x, y, width, height = map(float, record.get('bbox') or mask_api.toBbox(rle))
-        area = float(record.get('area', mask_api.area(rle)))
-    except Exception:  # pycocotools raises many types; CocoDataset has said what is wrong
-        return None
-    return {**record, 'segmentation': rle, 'bbox': [x, y, width, height], 'area': area,
+def _completed(record, size):
+    """An annotation with all that pycocotools insists on."""
+    rle = _compressed(record['segmentation'], size)
+    area = record.get('area')
+    box = record.get('bbox') or mask_api.toBbox(rle)
+    return {**record, 'segmentation': rle, 'bbox': [float(number) for number in box],
+            'area': area if type(area) in (int, float) else float(mask_api.area(rle)),
             'iscrowd': int(bool(record.get('iscrowd')))}
 
 

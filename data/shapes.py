@@ -25,6 +25,7 @@ SPLITS = {'train': 'instances_train.json', 'val': 'instances_val.json', 'test': 
 INFO = {'description': 'Shapes drawn by data.shapes', 'version': '1.0'}
 # COCO's ids are unique over the splits; so are ours up to this many pictures a split.
 IDS_A_SPLIT = 1_000_000
+LARGEST_SIDE = 10_000  # pixels
 
 
 def _polygons(mask):
@@ -179,8 +180,8 @@ def write_dataset(out, seed=0, train=1500, val=200, test=40, width=320, height=2
         if value < 0:
             raise ValueError(f'{name} is {value}: give 0 or more')
     for name, value in {'width': width, 'height': height}.items():
-        if value < SMALLEST_SIDE:
-            raise ValueError(f'{name} is {value}: give at least {SMALLEST_SIDE} pixels')
+        if not SMALLEST_SIDE <= value <= LARGEST_SIDE:
+            raise ValueError(f'{name} is {value}: give {SMALLEST_SIDE} to {LARGEST_SIDE} pixels')
     out.mkdir(parents=True, exist_ok=True)
     _clear(out)
     with tqdm(total=sum(counts.values()), unit=' pictures', file=sys.stderr) as bar:
@@ -216,6 +217,9 @@ def main():
     except OSError as error:
         _fail(f'{error.filename or arguments.out}: cannot be written ({error.strerror}); '
               'name a folder that you may write to')
+    except KeyboardInterrupt:
+        print(f'interrupted; what is in {arguments.out} is not complete', file=sys.stderr)
+        sys.exit(130)
     print(f'Wrote {arguments.train} train, {arguments.val} val and {arguments.test} test pictures '
           f'and their annotations to {arguments.out}')
 

@@ -170,8 +170,9 @@ BAD = {
     'two points': ({'segmentation': [[1, 2, 3, 4]]}, 'under 3 points'),
     'no points': ({'segmentation': [TRIANGLE, []]}, 'under 3 points'),
     'odd length': ({'segmentation': [[*TRIANGLE, 5]]}, 'odd length'),
-    'nan': ({'segmentation': [[1, 2, float('nan'), 4, 5, 6]]}, 'infinite or not numbers'),
-    'inf': ({'segmentation': [[1, 2, float('inf'), 4, -float('inf'), 6]]}, 'infinite or not numbers'),
+    'nan': ({'segmentation': [[1, 2, float('nan'), 4, 5, 6]]}, 'far from any picture'),
+    'far': ({'segmentation': [[1, 2, 1e9, 4, 5, 6]]}, 'far from any picture'),
+    'inf': ({'segmentation': [[1, 2, float('inf'), 4, -float('inf'), 6]]}, 'far from any picture'),
     'flat box': ({'bbox': [10, 10, 20, 0]}, 'no area'),
     'negative box': ({'bbox': [10, 10, -5, 20]}, 'no area'),
     'box outside': ({'bbox': [80, 10, 20, 20]}, 'no area'),
@@ -255,3 +256,15 @@ def test_a_folder_of_other_pictures_is_named_with_an_example(load, tmp_path):
         dataset.check_folder()
     (tmp_path / 'images/8.jpg').touch()
     dataset.check_folder()
+
+
+@pytest.mark.parametrize('content', ['[' * 100_000, '{"images": ' * 50_000])
+def test_json_that_is_nested_too_deep(tmp_path, content):
+    (tmp_path / 'deep.json').write_text(content)
+    with pytest.raises(AnnotationError, match='deep.json: is not JSON'):
+        CocoDataset(tmp_path / 'deep.json', tmp_path)
+
+
+def test_names_that_the_system_refuses(tmp_path):
+    with pytest.raises(AnnotationError, match='x: cannot be read .File name too long'):
+        CocoDataset(tmp_path / ('x' * 300), tmp_path)

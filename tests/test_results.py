@@ -34,7 +34,7 @@ def results(dataset, change=lambda detections: detections):
 
 
 def judged(dataset, change=lambda detections: detections):
-    return average_precision(dataset.annotations_path, *results(dataset, change))
+    return average_precision(dataset, *results(dataset, change))
 
 
 def square(id, image_id, category_id=A, left=20, **keys):
@@ -74,7 +74,7 @@ def precision(dataset, pictures, **keys):
     """Average precision of Detections by image id."""
     boxes, masks = ([entry for id, detections in pictures.items()
                      for entry in to_coco(detections, id, dataset.classes, kind)] for kind in ('box', 'mask'))
-    return average_precision(dataset.annotations_path, boxes, masks, **keys)
+    return average_precision(dataset, boxes, masks, **keys)
 
 
 def test_the_ground_truth_has_an_average_precision_of_one(shapes):
@@ -162,7 +162,7 @@ def test_figures_are_those_of_a_direct_run(shapes, tmp_path, capfd):
             boxes=detections.boxes + rng.normal(0, 2, detections.boxes.shape).astype(np.float32),
             corners=np.maximum(detections.corners - rng.integers(0, 4, detections.corners.shape), 0))
     entries = results(shapes, blur)
-    figures = average_precision(shapes.annotations_path, *entries)
+    figures = average_precision(shapes, *entries)
     assert capfd.readouterr() == ('', '')
     for kind, own, iou_type in zip(entries, (figures.box, figures.mask), ('bbox', 'segm'), strict=True):
         write_results(tmp_path / 'results.json', kind)
@@ -255,7 +255,7 @@ def test_pictures_that_cannot_be_used_count_as_empty(tmp_path):
     gone.path.unlink()
     dataset.images[3] = dataclasses.replace(other, width=other.width + 1)
     figures, problems = evaluate(predictor, dataset, batch_size=2)
-    assert figures == average_precision(dataset.annotations_path, *usable)
+    assert figures == average_precision(dataset, *usable)
     assert 0 < figures.mask['AR100'] < 1
     assert batches == [2]
     assert [problem.partition(':')[0] for problem in problems] == [str(gone.path), str(other.path)]
@@ -281,3 +281,24 @@ def test_results_file_is_complete_or_untouched(tmp_path):
     assert list(path.parent.iterdir()) == [path]
     write_results(path, [])
     assert json.loads(path.read_text()) == []
+
+
+def test_a_results_file_that_is_a_folder_is_refused_before_the_work(tmp_path):
+    started = []
+    with pytest.raises(IsADirectoryError):
+        write_results(tmp_path, (started.append(1) or {} for _ in range(3)))
+    assert not started
+
+
+WILD = (None, True, -1, 0, 1.5, float('nan'), float('inf'), 1e9, -1e300, 10 ** 400, '', 'x', [], [1], [[]], [[[]]], {},
+        {'size': [200, 200], 'counts': 'x'}, {'size': None, 'counts': []}, [[1e9, 0, 0, 1e9, 5, 5]], [0, 0, 1e9, 1e9])
+
+
+@pytest.mark.parametrize('key', ['image_id', 'category_id', 'segmentation', 'bbox', 'area', 'iscrowd', 'id'])
+def test_wild_annotations_neither_crash_nor_count(squares, key):
+    wild = [{**square(i + 2, 1), key: value} for i, value in enumerate(WILD)]
+    dataset = squares(square(1, 1), *wild, *WILD, square(99, 2))
+    figures = precision(dataset, {1: found(), 2: found()})
+    kept = sum(len(dataset.objects(i)) for i in range(2))
+    assert kept + len(dataset.warnings) == 2 + 2 * len(WILD)
+    assert -1 <= figures.mask['AP'] <= 1

@@ -125,14 +125,18 @@ def test_demo_draws_what_it_can_read(folder, tmp_path):
     for name in names:
         write_picture(images / name, picture)
     Image.new('RGB', (40, 30)).save(images / 'still.gif')
+    write_picture(images / 'still.gif.png', picture)
     (images / 'damaged.jpg').write_bytes((folder / 'val/shapes_1000002.jpg').read_bytes())
+    (images / 'link.jpg').symlink_to(tmp_path / 'gone.jpg')
     status, lines, complaints = run('demo', '--model_path', folder / 'random.pd', '--images', images,
                                     '--out', out)
     assert status == 1
-    assert len(complaints) == 1 and complaints[0].startswith(f'skipped: {images / "damaged.jpg"}: ')
+    assert len(complaints) == 3 and complaints[0].startswith(f'skipped: {images / "damaged.jpg"}: ')
+    assert complaints[1].startswith(f'skipped: {images / "link.jpg"}: a link to a file that is gone')
+    assert complaints[2].startswith(f'skipped: {images / "still.gif.png"}: would be drawn over {out / "still.gif.png"}')
     shown = [re.fullmatch(r'(.+): \d+ objects?, \d+ ms', line)[1] for line in lines[:-1]]
     assert shown == ['plain.png', 'still.gif', '图片.png', '\\udcff.png']
-    assert lines[-1].startswith('4 of 5 pictures in ') and lines[-1].endswith(f'Results are in {out}')
+    assert lines[-1].startswith('4 of 7 pictures in ') and lines[-1].endswith(f'Results are in {out}')
     assert sorted(path.name for path in out.iterdir()) == sorted([*names, 'still.gif.png'])
     drawn = read_picture(out / '图片.png')
     assert drawn.shape == picture.shape and (drawn != picture).any()

@@ -13,8 +13,8 @@ from networks import SMALL
 from safetensors.numpy import load_file
 
 import train
+from command_line import training_arguments
 from data.shapes import write_dataset
-from flags import training_arguments
 from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, tensors_of
 from model.classes import Classes
 from model.config import preset

@@ -1,12 +1,27 @@
-"""Command-line flags: of the scripts that predict, and of train.py."""
+"""What the scripts have in common as commands: flags, and how they end."""
 import argparse
 import math
 import os
+import sys
 from pathlib import Path
 
 from model.config import PRESETS
 
 CONVERTED = './pretrained_resnet50dcn'
+
+
+def run(main):
+    """End the process with what a script's main returns, and without a traceback if the user has had enough."""
+    try:
+        status = main()
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        print(f'{Path(sys.argv[0]).name}: interrupted; files that were written are whole', file=sys.stderr)
+        status = 130
+    except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 141
+    sys.exit(status)
 
 
 def prediction_flags(model_path, obj_threshold):
