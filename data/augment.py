@@ -1,4 +1,4 @@
-"""A picture and its objects → what the network trains on.
+"""A picture and its objects → what the network trains on, varied as SSD does (https://arxiv.org/abs/1512.02325, 2.2).
 
 Geometry is one 2x3 affine from the picture, which spans [0, width] x [0, height], to the input, so every pixel is
 interpolated once and every mask is drawn once, straight at the size that the losses use.
@@ -11,6 +11,9 @@ import numpy as np
 from data.masks import rasterise
 
 MIN_SIDE = 4 / 550  # of the picture; thinner objects are dropped, as published
+MEAN = (104, 117, 124)  # BGR, of ImageNet's pictures: what an expanded picture is filled with
+CROPS = 50  # tries to find a crop with an object
+VIEWS = 20  # tries to find a view with an object that is not too thin
 
 
 class Sample(NamedTuple):
@@ -32,6 +35,19 @@ class Sample(NamedTuple):
     semantic: np.ndarray
 
 
+class View(NamedTuple):
+    """What a sample shows of a picture.
+
+    Attributes:
+        transform: float64 [2, 3], the affine from the picture to the unit square.
+        kept: bool [n], the objects that are seen.
+        boxes: float32 [n, 4], theirs, x0 y0 x1 y1 in [0, 1].
+    """
+    transform: np.ndarray
+    kept: np.ndarray
+    boxes: np.ndarray
+
+
 def make_sample(picture, objects, config, rng=None):
     """Resize a picture and its objects to a network's input, at random variations of it for training.
 
@@ -39,29 +55,95 @@ def make_sample(picture, objects, config, rng=None):
         picture: uint8 [h, w, 3], BGR.
         objects: `coco.Objects`.
         config: the network's `Config`.
-        rng: numpy Generator for mirroring and photometric distortion; None leaves the picture as it is.
+        rng: numpy Generator for expansion, crop, mirroring and photometric distortion; None leaves the picture as it
+            is.
     Returns:
         `Sample`.
     """
-    height, width = picture.shape[:2]
-    transform = scaling(1 / width, 1 / height)
-    if rng is not None and rng.random() < 0.5:
-        transform = compose(MIRROR, transform)
-    pixels = warp(picture, transform, config.input_size)
+    regular = np.arange(len(objects)) < len(objects) - objects.num_crowds
+    view = choose_view(picture.shape[1::-1], objects.boxes, regular, rng)
+    pixels = warp(picture, view.transform, config.input_size)
     if rng is not None:
-        pixels = distort(pixels, rng)
+        left, top, right, bottom = _extent(picture, view.transform, config.input_size)
+        pixels[top:bottom, left:right] = distort(pixels[top:bottom, left:right], rng)
 
-    boxes = np.clip(transform_boxes(objects.boxes, transform), 0, 1).astype(np.float32)
-    kept = (boxes[:, 2:] - boxes[:, :2] >= MIN_SIDE).all(1)
-    crowd = np.arange(len(objects)) >= len(objects) - objects.num_crowds
-    wanted = np.flatnonzero(kept & ~crowd)
+    wanted = np.flatnonzero(view.kept & regular)
     labels = objects.labels[wanted]
     segmentations = [objects.segmentations[i] for i in wanted]
-    masks = _masks(segmentations, transform, config.prototype_size)
+    masks = _masks(segmentations, view.transform, config.prototype_size)
     semantic = np.zeros((config.num_classes - 1, *[config.level_sizes[0]] * 2), bool)
-    for label, mask in zip(labels, _masks(segmentations, transform, config.level_sizes[0])):
+    for label, mask in zip(labels, _masks(segmentations, view.transform, config.level_sizes[0])):
         semantic[label] |= mask
-    return Sample(pixels, boxes[wanted], labels, boxes[crowd & kept], masks, semantic)
+    return Sample(pixels, view.boxes[wanted], labels, view.boxes[view.kept & ~regular], masks, semantic)
+
+
+def choose_view(size, boxes, regular, rng=None):
+    """Which part of a picture to show.
+
+    Args:
+        size: (width, height) of the picture.
+        boxes: float32 [n, 4], x0 y0 x1 y1 in its pixels.
+        regular: bool [n], false for crowds.
+        rng: numpy Generator; None shows the whole picture.
+    Returns:
+        `View`, with a regular object in it if the picture has one that is not too thin.
+    """
+    for _ in range(VIEWS if rng is not None else 0):
+        view = _look(*_draw_view(size, boxes, regular, rng), boxes)
+        if (view.kept & regular).any() or not regular.any():
+            return view
+    return _look(scaling(1 / size[0], 1 / size[1]), True, boxes)
+
+
+def _look(transform, kept, boxes):
+    """The `View` through a transform of objects that may be kept."""
+    boxes = np.clip(transform_boxes(boxes, transform), 0, 1).astype(np.float32)
+    return View(transform, kept & (boxes[:, 2:] - boxes[:, :2] >= MIN_SIDE).all(1), boxes)
+
+
+def _draw_view(size, boxes, regular, rng):
+    """An affine to the unit square, and bool [n], the objects that it keeps."""
+    canvas, corner = _expand(np.array(size), rng)
+    crop, kept = _crop(canvas, boxes + np.tile(corner, 2), regular, rng)
+    x, y = crop[2:] - crop[:2]
+    transform = compose(scaling(1 / x, 1 / y), shift(*(corner - crop[:2])))
+    return compose(MIRROR, transform) if rng.random() < 0.5 else transform, kept
+
+
+def _expand(size, rng):
+    """Half of the time, the picture lies somewhere on a canvas 1 to 4 times as large.
+
+    Returns:
+        The canvas's width and height, and x and y of the picture's corner on it, int64 [2] each.
+    """
+    if rng.random() < 0.5:
+        return size, np.zeros(2, int)
+    ratio = rng.uniform(1, 4)
+    return (size * ratio).astype(int), rng.uniform(0, size * (ratio - 1)).astype(int)
+
+
+def _crop(size, boxes, regular, rng):
+    """Five times of six, a part that is 0.3 to 1 times as wide and as high, and has an object's centre in it.
+
+    SSD also draws a least IoU that an object must have with the crop: 0.1, 0.3, 0.7, 0.9 or none. The public code of
+    YOLACT draws it too, but its test lets every crop pass, and with a test that works the AP was far worse; so all
+    five are the same here.
+
+    Returns:
+        x0 y0 x1 y1 of the crop, int64 [4], and which objects are kept, bool [n].
+    """
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    while rng.random() < 5 / 6:
+        for _ in range(CROPS):
+            sides = rng.uniform(0.3, 1, 2) * size
+            if not 0.5 <= sides[1] / sides[0] <= 2:
+                continue
+            corner = rng.uniform(0, size - sides)
+            crop = np.concatenate([corner, corner + sides]).astype(int)
+            kept = ((crop[:2] < centres) & (centres < crop[2:])).all(1)
+            if (crop[2:] > crop[:2]).all() and ((kept & regular).any() or not regular.any()):
+                return crop, kept
+    return np.array([0, 0, *size]), np.ones(len(boxes), bool)
 
 
 MIRROR = np.array([[-1, 0, 1], [0, 1, 0]], np.float64)
@@ -70,6 +152,11 @@ MIRROR = np.array([[-1, 0, 1], [0, 1, 0]], np.float64)
 def scaling(x, y):
     """The affine that stretches by x and y, float64 [2, 3]."""
     return np.array([[x, 0, 0], [0, y, 0]], np.float64)
+
+
+def shift(x, y):
+    """The affine that moves by x and y, float64 [2, 3]."""
+    return np.array([[1, 0, x], [0, 1, y]], np.float64)
 
 
 def compose(second, first):
@@ -86,12 +173,22 @@ def transform_boxes(boxes, transform):
 def warp(picture, transform, size):
     """A picture seen through an affine to the unit square, on size × size pixels, uint8 [size, size, 3]."""
     matrix = compose(scaling(size, size), transform)
+    left, top, right, bottom = _extent(picture, transform, size)
+    whole = right - left == bottom - top == size
     matrix[:, 2] += matrix[:, :2] @ (0.5, 0.5) - 0.5  # OpenCV counts from the centre of the first pixel
-    return cv2.warpAffine(picture, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return cv2.warpAffine(picture, matrix, (size, size), flags=cv2.INTER_LINEAR, borderValue=MEAN,
+                          borderMode=cv2.BORDER_REPLICATE if whole else cv2.BORDER_CONSTANT)
+
+
+def _extent(picture, transform, size):
+    """The pixels of size × size that show the picture itself: x0 y0 x1 y1, int."""
+    height, width = picture.shape[:2]
+    box, = transform_boxes(np.array([[0, 0, width, height]]), transform) * size
+    return np.clip(box.round(), 0, size).astype(int)
 
 
 def distort(picture, rng):
-    """Photometric distortion (SSD, https://arxiv.org/abs/1512.02325, section 2.2), each part half of the time.
+    """Photometric distortion, each part half of the time.
 
     Brightness by up to 32, contrast and saturation by 0.5 to 1.5, hue by up to 18 degrees; contrast comes before or
     after the other two.
@@ -102,6 +199,8 @@ def distort(picture, rng):
     Returns:
         uint8 [h, w, 3].
     """
+    if not picture.size:
+        return picture
     pixels = picture.astype(np.float32)
     if rng.random() < 0.5:
         pixels += rng.uniform(-32, 32)

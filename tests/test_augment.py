@@ -1,8 +1,10 @@
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
 
-from data.augment import MIRROR, compose, distort, make_sample, scaling, transform_boxes, warp
+from data.augment import MIRROR, choose_view, compose, distort, make_sample, scaling, transform_boxes, warp
 from data.coco import Objects
 from model.config import preset
 
@@ -51,11 +53,46 @@ def test_mirroring_flips_picture_boxes_and_masks_alike():
     some, things = picture(), objects((10, 15, 60, 45))
     plain = make_sample(some, things, CONFIG)
     still = [0.9, 0.9, 0.9, 0.9, 0.9]  # no distortion
-    mirrored = make_sample(some, things, CONFIG, Fixed(0.1, *still))
+    mirrored = make_sample(some, things, CONFIG, Fixed(0.1, 0.9, 0.1, *still))  # neither expanded nor cropped
     np.testing.assert_allclose(mirrored.boxes, [[0.4, 0.25, 0.9, 0.75]])
     np.testing.assert_allclose(mirrored.picture.astype(int), plain.picture[:, ::-1].astype(int), atol=1)
     assert (mirrored.masks[0] != plain.masks[0, :, ::-1]).mean() < 0.01
     assert (mirrored.semantic[0] != plain.semantic[0, :, ::-1]).mean() < 0.02
+
+
+def test_a_crop_of_an_expanded_picture_by_hand():
+    some, things = np.full((60, 100, 3), 200, np.uint8), objects((10, 15, 60, 45), (90, 30, 100, 60))
+    # The picture at 20, 30 of 200 x 120, a crop of 100 x 84 from 10, 0: the picture starts at 10, 30 in it.
+    draws = [0.9, 2.0, np.array([20.5, 30.5]), 0.1, np.array([0.5, 0.7]), np.array([10.2, 0.7]), 0.9]
+    sample = make_sample(some, things, CONFIG, Fixed(*draws, 0.1, 20, 0.9, 0.9, 0.9, 0.9))  # 20 brighter
+    np.testing.assert_allclose(sample.boxes, [[0.2, 45 / 84, 0.7, 75 / 84]], rtol=1e-6)  # the other's centre is outside
+    left, top = round(0.1 * 256), round(30 / 84 * 256)
+    for filled in (sample.picture[:top - 2], sample.picture[:, :left - 2]):
+        assert (filled == (104, 117, 124)).all()
+    assert (sample.picture[top + 2:, left + 2:] == 220).all()
+    rows, columns = np.nonzero(sample.masks[0])
+    np.testing.assert_allclose([columns.min(), columns.max() + 1, rows.min(), rows.max() + 1],
+                               sample.boxes[0, [0, 2, 1, 3]] * CONFIG.prototype_size, atol=1)
+
+
+def test_a_picture_with_objects_never_loses_them_all():
+    things = objects((48, 28, 52, 32), (0, 0, 100, 60), crowds=1)
+    for seed in range(300):
+        sample = make_sample(picture(), things, CONFIG, np.random.default_rng(seed))
+        assert len(sample.boxes) == 1
+
+
+def test_objects_that_are_too_thin_from_the_start_leave_the_picture_empty():
+    sample = make_sample(picture(), objects((20, 20, 20.3, 40)), CONFIG, np.random.default_rng(0))
+    assert len(sample.boxes) == 0
+
+
+@pytest.mark.parametrize('height, width', [(1, 1), (1, 300), (700, 2)])
+def test_pictures_of_few_pixels(height, width):
+    for seed in range(40):
+        for things in (objects(), objects((0, 0, width, height))):
+            sample = make_sample(picture(height, width), things, CONFIG, np.random.default_rng(seed))
+            assert sample.picture.shape == (256, 256, 3) and len(sample.boxes) == len(things)
 
 
 def test_objects_under_4_of_550_are_dropped_with_their_masks():
@@ -121,3 +158,34 @@ def test_distortion_has_the_published_ranges():
     assert values.min() == pytest.approx(34, abs=2)  # (100 - 32) / 2
     assert values.max() == pytest.approx(198, abs=3)  # (100 + 32) * 1.5
     assert (values == 100).mean() == pytest.approx(0.25, abs=0.03)
+
+
+def far_apart(found, expected):
+    """Whether two samples are not of one distribution, by Kolmogorov and Smirnov at p = 0.01."""
+    values = np.concatenate([found, expected])
+    shares = [np.searchsorted(np.sort(some), values, 'right') / len(some) for some in (found, expected)]
+    return np.abs(shares[0] - shares[1]).max() > 1.628 * np.sqrt(1 / len(found) + 1 / len(expected))
+
+
+def test_views_are_distributed_as_in_the_public_code():
+    """2,000 draws on a picture of 800 x 600 with nine objects, against as many by dbolya/yolact 902073d.
+
+    In each: how many objects are kept, the size of the crop relative to the picture, and area and aspect ratio of one
+    of the objects.
+    """
+    with np.load(Path(__file__).parent / 'data/augmentation.npz') as file:
+        expected = dict(file)
+    boxes, rng = expected['boxes'].astype(np.float32), np.random.default_rng(0)
+    rows = []
+    for _ in range(2000):
+        view = choose_view((800, 600), boxes, np.ones(9, bool), rng)
+        x0, y0, x1, y1 = view.boxes[rng.choice(np.flatnonzero(view.kept))]
+        scale = np.abs(view.transform[[0, 1], [0, 1]]) * (800, 600)
+        rows.append((view.kept.sum(), *1 / scale, (x1 - x0) * (y1 - y0), (x1 - x0) / (y1 - y0)))
+    objects, crop_width, crop_height, area, aspect = np.array(rows).T
+    assert not far_apart(objects, expected['objects'])
+    assert not far_apart(crop_width, expected['crop'][:, 0])
+    assert not far_apart(crop_height, expected['crop'][:, 1])
+    assert not far_apart(area, expected['area'])
+    assert not far_apart(aspect, expected['aspect'])
+    assert far_apart(area, 1.2 * expected['area'])
