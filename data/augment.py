@@ -3,6 +3,7 @@
 Geometry is one 2x3 affine from the picture, which spans [0, width] x [0, height], to the input, so every pixel is
 interpolated once and every mask is drawn once, straight at the size that the losses use.
 """
+import functools
 from typing import NamedTuple
 
 import cv2
@@ -211,18 +212,20 @@ def distort(picture, rng):
     pixels = _shift_colours(pixels, rng)
     if not first:
         pixels *= contrast
-    return np.clip(pixels, 0, 255).round().astype(np.uint8)
+    return cv2.convertScaleAbs(np.maximum(pixels, 0, out=pixels))  # rounds, and cuts off at 255
 
 
 def _shift_colours(pixels, rng):
-    saturation = rng.uniform(0.5, 1.5) if rng.random() < 0.5 else 1
-    hue = rng.uniform(-18, 18) if rng.random() < 0.5 else 0
-    if saturation == 1 and hue == 0:
-        return pixels
-    hsv = cv2.cvtColor(pixels, cv2.COLOR_BGR2HSV)
-    hsv[..., 1] *= saturation
-    hsv[..., 0] = (hsv[..., 0] + hue) % 360
-    return cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR)
+    if rng.random() < 0.5:
+        # What saturation times a factor comes to: in HSV each channel's distance from the brightest scales with it.
+        factor = rng.uniform(0.5, 1.5)
+        brightest = functools.reduce(cv2.max, cv2.split(pixels))
+        pixels = cv2.addWeighted(pixels, factor, cv2.merge([brightest] * 3), 1 - factor, 0)
+    if rng.random() < 0.5:
+        hsv = cv2.cvtColor(pixels, cv2.COLOR_BGR2HSV)
+        hsv[..., 0] += rng.uniform(-18, 18)  # degrees; OpenCV wraps them
+        pixels = cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR)
+    return pixels
 
 
 def _masks(segmentations, transform, size):
