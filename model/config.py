@@ -5,6 +5,7 @@ from dataclasses import dataclass
 PUBLISHED_SIZE = 550
 MIN_SIZE, MAX_SIZE = 256, 1100
 BLOCKS = ('bottleneck', 'basic', 'darknet')
+SCORES = ('softmax', 'sigmoid')
 # Least and most of each number. A file that says more is damaged, and building it might take all memory.
 RANGES = dict(depths=(1, 64), width=(1, 128), dcn_stages=(0, 4), dcn_interval=(1, 64), fpn_channels=(1, 512),
               anchor_sizes=(1, 10_000), anchor_scales=(1, 10), aspect_ratios=(0.01, 100), num_classes=(2, 10_000),
@@ -37,6 +38,8 @@ class Config:
         num_classes: with background.
         input_size: pixels, side of the square input, 256 to 1100.
         mask_dim: number of prototypes.
+        scores: how logits become scores, as they were trained: 'softmax' over background and classes, or 'sigmoid' of
+            each class by itself, where background has no score.
     Raises:
         ConfigError: a value that no network can have.
     """
@@ -55,10 +58,13 @@ class Config:
     num_classes: int = 81
     input_size: int = PUBLISHED_SIZE
     mask_dim: int = 32
+    scores: str = 'softmax'
 
     def __post_init__(self):
         if self.backbone_name not in PRESETS or self.block not in BLOCKS:
             raise ConfigError(f'no backbone named {self.backbone_name!r} of blocks named {self.block!r}')
+        if self.scores not in SCORES:
+            raise ConfigError(f'scores are {self.scores!r}, not {" or ".join(SCORES)}')
         for field in dataclasses.fields(self):
             if field.type is tuple:
                 object.__setattr__(self, field.name, tuple(getattr(self, field.name)))

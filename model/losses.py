@@ -86,6 +86,42 @@ def ohem_loss(logits, labels, negpos_ratio=3):
     return (_cross_entropy(logits, labels) * chosen.astype(logits.dtype)).sum()
 
 
+def focal_loss(logits, labels, alpha=0.25, gamma=2):
+    """Focal loss of every class by itself (https://arxiv.org/abs/1708.02002, equation 5); background has none.
+
+    Args:
+        logits, labels: as in `ce_loss`.
+        alpha: weight of an anchor's own class; the others weigh 1 - alpha.
+        gamma: how much less a class counts that is told well.
+    """
+    truth = _one_hot(logits, labels)
+    certainty = F.sigmoid(paddle.where(truth > 0, logits[..., 1:], -logits[..., 1:]))
+    balance = paddle.where(truth > 0, paddle.full_like(truth, alpha), paddle.full_like(truth, 1 - alpha))
+    entropy = F.binary_cross_entropy_with_logits(logits[..., 1:], truth, reduction='none')
+    return (balance * (1 - certainty) ** gamma * entropy * _judged(labels)).sum()
+
+
+def ghm_c_loss(logits, labels, bins=5):
+    """Gradient harmonised classification (GHM-C, https://arxiv.org/abs/1811.05181, equations 8 and 9).
+
+    Every class by itself. What is told about equally well lies in one bin, and all bins weigh the same in all, so
+    that neither the many easy ones nor the few hopeless ones decide. Unlike the others it is a mean.
+
+    Args:
+        logits, labels: as in `ce_loss`.
+        bins: into how many equal parts the norm of the gradient, 0 to 1, is divided.
+    """
+    truth, judged = _one_hot(logits, labels), _judged(labels)
+    with paddle.no_grad():
+        norm = (F.sigmoid(logits[..., 1:]) - truth).abs()
+        place = paddle.clip((norm * bins).astype('int64'), max=bins - 1)
+        members = paddle.expand_as(judged, norm)
+        counts = paddle.zeros([bins]).scatter_nd_add(place.reshape([-1, 1]), members.flatten())
+        shares = 1 / paddle.clip(counts, min=1) / paddle.clip((counts > 0).astype('float32').sum(), min=1)
+        weights = shares.gather(place.flatten()).reshape(place.shape) * members
+    return (F.binary_cross_entropy_with_logits(logits[..., 1:], truth, reduction='none') * weights).sum()
+
+
 def mask_loss(logits, truth, boxes):
     """Binary cross entropy inside the true box, as a mean over the box (YOLACT, section 3.2, "Cropping Masks").
 
@@ -154,8 +190,18 @@ def _cross_entropy(logits, labels):
     return F.cross_entropy(logits, labels.unsqueeze(-1), ignore_index=-1, reduction='none').squeeze(-1)
 
 
+def _one_hot(logits, labels):
+    """Which classes, without background, are an anchor's own: float32 [n, a, num_classes - 1]."""
+    return F.one_hot(paddle.clip(labels, min=0), logits.shape[-1])[..., 1:]
+
+
+def _judged(labels):
+    """Anchors that are not neutral: float32 [n, a, 1] of 0 and 1."""
+    return (labels >= 0).astype('float32').unsqueeze(-1)
+
+
 BOX_LOSSES = {'ciou': ciou_loss, 'smooth_l1': smooth_l1_loss}
-CONF_LOSSES = ('ce_loss', 'ohem_loss')
+CONF_LOSSES = {'ce_loss': 'softmax', 'ohem_loss': 'softmax', 'focal_loss': 'sigmoid', 'ghm_c_loss': 'sigmoid'}
 
 
 @dataclass(frozen=True)
@@ -163,7 +209,7 @@ class Criterion:
     """All losses of a batch.
 
     Args:
-        conf_loss: 'ce_loss' or 'ohem_loss'.
+        conf_loss: one of `CONF_LOSSES`, which says how logits become the scores that it trains.
         box_loss: 'ciou' or 'smooth_l1'.
         negpos_ratio: background anchors a positive, for 'ohem_loss'.
     """
@@ -183,11 +229,13 @@ class Criterion:
         """
         names = [name for name in WEIGHTS if name != 'mask_iou' or network.config.rescore_masks]
         sums = dict.fromkeys(names, paddle.zeros([]))
+        count = max(positives or len(targets.positives), 1)
         sums['class'] = self._classes(outputs.logits, targets)
+        if self.conf_loss == 'ghm_c_loss':  # a mean of its own
+            sums['class'] *= count * len(outputs.logits) / (pictures or len(outputs.logits))
         if len(targets.positives):
             sums['box'] = self._boxes(network, outputs, targets)
             sums.update(_masks(network, outputs, targets))
-        count = max(positives or len(targets.positives), 1)
         losses = {name: value * WEIGHTS[name] / count for name, value in sums.items()}
         semantic = semantic_loss(outputs.semantic, targets.semantic.astype('float32'))
         losses['semantic'] = semantic * WEIGHTS['semantic'] / (pictures or len(outputs.semantic))
@@ -196,6 +244,10 @@ class Criterion:
     def _classes(self, logits, targets):
         if self.conf_loss == 'ohem_loss':
             return ohem_loss(logits, targets.labels, self.negpos_ratio)
+        if self.conf_loss == 'focal_loss':
+            return focal_loss(logits, targets.labels)
+        if self.conf_loss == 'ghm_c_loss':
+            return ghm_c_loss(logits, targets.labels)
         areas = paddle.zeros([targets.labels.size])
         if len(targets.positives):
             areas = paddle.scatter(areas, targets.positives, area(targets.boxes.gather(targets.objects)))

@@ -61,17 +61,20 @@ class Yolact(nn.Layer):
     def _start(self):
         """Weights to train from: Xavier outside the backbone, as published; Paddle's own He inside it.
 
-        Background starts at a probability of 0.99 (as in https://arxiv.org/abs/1708.02002, section 3.3), or else
-        the first steps of a loss over all anchors would be spent, and perhaps lost, on learning just that.
+        Every class starts at a probability of 0.01, or 0.01 in all where they add up to 1 with background (as in
+        https://arxiv.org/abs/1708.02002, section 3.3). Or else the first steps of a loss over all anchors would be
+        spent, and perhaps lost, on learning just that.
         """
         xavier = nn.initializer.XavierUniform()
         for name, layer in self.named_sublayers():
             if isinstance(layer, nn.Conv2D) and not name.startswith('backbone.'):
                 xavier(layer.weight)
-        bias = self.prediction_layers[0].conf_layer.bias
         prior = np.zeros([self.config.anchors_per_cell, self.config.num_classes], np.float32)
-        prior[:, 0] = np.log(99 * (self.config.num_classes - 1))
-        bias.set_value(prior.flatten())
+        if self.config.scores == 'softmax':
+            prior[:, 0] = np.log(99 * (self.config.num_classes - 1))
+        else:
+            prior[:] = -np.log(99)
+        self.prediction_layers[0].conf_layer.bias.set_value(prior.flatten())
 
     def normalize(self, pictures):
         """
@@ -103,9 +106,11 @@ class Yolact(nn.Layer):
         Args:
             pictures: as in `forward`.
         Returns:
-            boxes float32 [n, a, 4], x0 y0 x1 y1 relative to the picture; scores float32 [n, a, num_classes], which
-            add up to 1; coefficients and prototypes as in `Outputs`.
+            boxes float32 [n, a, 4], x0 y0 x1 y1 relative to the picture; scores float32 [n, a, num_classes], 0 to 1,
+            background first (which means nothing where `Config.scores` are sigmoid); coefficients and prototypes as
+            in `Outputs`.
         """
         outputs = self(pictures)
-        return (decode(outputs.offsets, self.anchors), F.softmax(outputs.logits, -1),
+        scores = F.softmax(outputs.logits, -1) if self.config.scores == 'softmax' else F.sigmoid(outputs.logits)
+        return (decode(outputs.offsets, self.anchors), scores,
                 outputs.coefficients, outputs.prototypes)

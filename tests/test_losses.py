@@ -21,26 +21,84 @@ def softmax_entropy(logits, labels):
     return -np.log(chosen / exp.sum(-1))
 
 
+def judge(loss, logits, *rest, **options):
+    """A loss and its gradient by the logits."""
+    logits = paddle.to_tensor(logits, stop_gradient=False)
+    value = loss(logits, *map(paddle.to_tensor, rest), **options)
+    value.backward()
+    return float(value), logits.grad.numpy()
+
+
+def softmax_gradient(logits, labels):
+    """float64 gradient of `softmax_entropy` [n, a, c], by its definition."""
+    exp = np.exp(np.float64(logits))
+    return exp / exp.sum(-1, keepdims=True) - (labels[..., None] == np.arange(logits.shape[-1]))
+
+
 def test_ce_loss_takes_positives_by_size_and_all_background():
     logits, labels = numbers(2, 5, 4), np.array([[0, 1, -1, 3, 0], [-1, -1, 0, 2, 0]])
     areas = np.full((2, 5), 0.25, np.float32)
-    expected = softmax_entropy(logits, labels) * np.where(labels > 0, 1.75, labels == 0)
-    found = losses.ce_loss(*map(paddle.to_tensor, (logits, labels, areas)))
-    assert float(found) == pytest.approx(expected.sum(), rel=1e-5)
+    weights = np.where(labels > 0, 1.75, labels == 0)
+    found, gradient = judge(losses.ce_loss, logits, labels, areas)
+    assert found == pytest.approx((softmax_entropy(logits, labels) * weights).sum(), rel=1e-5)
+    np.testing.assert_allclose(gradient, softmax_gradient(logits, labels) * weights[..., None], atol=1e-6)
 
 
 def test_ohem_loss_takes_the_hardest_background_of_each_picture():
     logits, labels = numbers(2, 40, 4), np.zeros((2, 40), np.int64)
     labels[0, 3], labels[0, 5:30], labels[1, :2] = 2, -1, 1
-    entropy = softmax_entropy(logits, labels)
     hardness = np.log(np.exp(np.float64(logits)).sum(-1)) - logits[..., 0]
-    expected = 0
+    chosen = labels > 0
     for row in range(2):
         background = np.flatnonzero(labels[row] == 0)
-        hardest = background[np.argsort(-hardness[row, background])][:2 * (labels[row] > 0).sum()]
-        expected += entropy[row, labels[row] > 0].sum() + entropy[row, hardest].sum()
-    found = losses.ohem_loss(paddle.to_tensor(logits), paddle.to_tensor(labels), negpos_ratio=2)
-    assert float(found) == pytest.approx(expected, rel=1e-5)
+        chosen[row, background[np.argsort(-hardness[row, background])][:2 * (labels[row] > 0).sum()]] = True
+    found, gradient = judge(losses.ohem_loss, logits, labels, negpos_ratio=2)
+    assert found == pytest.approx(softmax_entropy(logits, labels)[chosen].sum(), rel=1e-5)
+    np.testing.assert_allclose(gradient, softmax_gradient(logits, labels) * chosen[..., None], atol=1e-6)
+
+
+def sigmoid_truth(logits, labels):
+    """Probabilities, truth and whether an anchor is judged, by class without background, float64 [n, a, c - 1]."""
+    probability = 1 / (1 + np.exp(-np.float64(logits[..., 1:])))
+    truth = (labels[..., None] == np.arange(1, logits.shape[-1])).astype(np.float64)
+    return probability, truth, np.broadcast_to((labels >= 0)[..., None], truth.shape)
+
+
+def test_focal_loss_and_its_gradient():
+    logits, labels = 3 * numbers(2, 6, 4), np.array([[0, 1, -1, 3, 0, 2], [-1, -1, 0, 2, 0, 0]])
+    p, truth, judged = sigmoid_truth(logits, labels)
+    right, alpha = np.where(truth, p, 1 - p), np.where(truth, 0.25, 0.75)
+    expected = -alpha * (1 - right) ** 2 * np.log(right) * judged
+    by_right = alpha * (2 * (1 - right) * np.log(right) - (1 - right) ** 2 / right)
+    slope = by_right * p * (1 - p) * np.where(truth, 1, -1) * judged
+    found, gradient = judge(losses.focal_loss, logits, labels)
+    assert found == pytest.approx(expected.sum(), rel=1e-5)
+    np.testing.assert_allclose(gradient[..., 1:], slope, atol=1e-5)
+    assert not gradient[..., 0].any()
+
+
+def test_ghm_c_loss_and_its_gradient():
+    logits, labels = 3 * numbers(2, 30, 4), np.random.default_rng(1).integers(-1, 4, (2, 30))
+    p, truth, judged = sigmoid_truth(logits, labels)
+    norm = np.abs(p - truth)
+    weights = np.zeros_like(norm)
+    for low in (0, 0.2, 0.4, 0.6, 0.8):
+        inside = judged & (norm >= low) & (norm < low + 0.2)
+        assert inside.any()
+        weights[inside] = 1 / inside.sum() / 5
+    entropy = -np.log(np.where(truth, p, 1 - p))
+    found, gradient = judge(losses.ghm_c_loss, logits, labels)
+    assert found == pytest.approx((weights * entropy).sum(), rel=1e-5)
+    np.testing.assert_allclose(gradient[..., 1:], weights * (p - truth), atol=1e-7)
+    assert not gradient[..., 0].any()
+
+
+def test_ghm_c_loss_of_few_bins():
+    """Empty bins do not count: all of this is told equally well."""
+    labels = np.array([[0, 0, -1]])
+    found, _ = judge(losses.ghm_c_loss, np.zeros((1, 3, 3), np.float32), labels)
+    assert found == pytest.approx(np.log(2), rel=1e-6)
+    assert judge(losses.ghm_c_loss, np.zeros((1, 3, 3), np.float32), np.full((1, 3), -1))[0] == 0
 
 
 def test_ohem_loss_when_background_runs_out():
@@ -95,6 +153,8 @@ def test_losses_stay_finite_where_the_network_is_certain_and_wrong():
     wrong[..., 0] = 200.0
     for loss in (losses.ce_loss(wrong, paddle.to_tensor([[1, 2]]), paddle.zeros([1, 2])),
                  losses.ohem_loss(wrong, paddle.to_tensor([[1, 2]])),
+                 losses.focal_loss(-wrong.abs(), paddle.to_tensor([[1, 2]]), alpha=1),
+                 losses.ghm_c_loss(-wrong.abs() * 1e2, paddle.to_tensor([[1, 2]])),
                  losses.mask_loss(paddle.full([4, 4, 1], 300.0), paddle.zeros([4, 4, 1]),
                                   paddle.to_tensor([[0.0, 0.0, 1.0, 1.0]])),
                  losses.semantic_loss(paddle.full([1, 1, 4, 4], -300.0), paddle.ones([1, 1, 4, 4]))):

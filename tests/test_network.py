@@ -96,6 +96,18 @@ def test_background_starts_at_99_percent():
     np.testing.assert_allclose(scores[..., 0].numpy(), 0.99, rtol=1e-5)
 
 
+def test_sigmoid_scores_start_at_one_percent_and_do_not_compete():
+    network = Yolact(preset('resnet18dcn_half', input_size=256, scores='sigmoid'))
+    head = network.prediction_layers[0].conf_layer
+    head.weight.set_value(paddle.zeros(head.weight.shape))
+    network.eval()
+    _, scores, _, _ = network.predict(paddle.zeros([1, 256, 256, 3]))
+    np.testing.assert_allclose(scores.numpy(), 0.01, rtol=1e-5)
+    head.bias.set_value(paddle.zeros(head.bias.shape))
+    _, scores, _, _ = network.predict(paddle.zeros([1, 256, 256, 3]))
+    np.testing.assert_allclose(scores.numpy(), 0.5, rtol=1e-5)
+
+
 @pytest.mark.parametrize('name', PRESETS)
 def test_presets_build(name):
     Yolact(preset(name, num_classes=2))
