@@ -3,16 +3,25 @@
     python demo.py
 """
 import argparse
+import os
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 from command_line import prediction_flags, run, thresholds
-from data.pictures import SUFFIXES, PictureError, find_pictures, read_picture, write_picture
+from data.pictures import SUFFIXES, PictureError, find_pictures, one_line, read_picture, write_picture
 from data.visualize import draw_detections
 from model.checkpoint import CheckpointError
 
 WRITTEN = set(SUFFIXES) - {'.gif'}
+
+
+def given_path(text):
+    """A flag's value that names a file or a folder."""
+    if not text:  # Path would make it the current folder
+        raise argparse.ArgumentTypeError('is empty; name a folder')
+    return Path(text)
 
 
 def parse_arguments(argv=None):
@@ -20,9 +29,9 @@ def parse_arguments(argv=None):
         parents=[prediction_flags('weights/shapes.pd', 0.3)],
         description='Find the objects in pictures and draw them: masks, boxes, names and scores. Pictures '
                     'that cannot be read are named and skipped, and the exit status is 1.')
-    parser.add_argument('--images', type=Path, default='images/test',
+    parser.add_argument('--images', type=given_path, default='images/test',
                         help='a folder of pictures, or one picture (default: %(default)s)')
-    parser.add_argument('--out', type=Path, default='images/res',
+    parser.add_argument('--out', type=given_path, default='images/res',
                         help='folder for the drawn pictures, which keep their names (default: %(default)s)')
     return parser.parse_args(argv)
 
@@ -35,13 +44,9 @@ def main(argv=None):
     try:
         paths = list_pictures(args.images, args.out)
         predictor = Predictor(args.model_path, args.device, **thresholds(args))
-        args.out.mkdir(parents=True, exist_ok=True)
+        make_folder(args.out)
     except (CheckpointError, DeviceError, PictureError) as error:
         print(f'demo.py: error: {error}', file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f'demo.py: error: {args.out}: cannot be a folder ({error.strerror}); name another one',
-              file=sys.stderr)
         return 2
     return draw_all(predictor, paths, args.out, args.obj_threshold)
 
@@ -56,10 +61,24 @@ def list_pictures(images, out):
     if not paths:
         raise PictureError(f'{images}: no pictures in this folder; put some there, or name another '
                            'with --images')
-    if out.exists() and out.samefile(paths[0].parent):
+    if os.path.exists(out) and out.samefile(paths[0].parent):
         raise PictureError(f'{out}: --out is where the pictures are, and they would be overwritten; '
                            'name another folder')
     return paths
+
+
+def make_folder(out):
+    """Makes a folder, and makes sure that files can be written to it.
+
+    Raises:
+        PictureError: they cannot.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=out).close()
+    except OSError as error:
+        raise PictureError(f'{out}: cannot be a folder for the drawn pictures ({error.strerror}); '
+                           'name another one') from error
 
 
 def draw_all(predictor, paths, out, score_threshold):
@@ -74,17 +93,17 @@ def draw_all(predictor, paths, out, score_threshold):
         try:
             if name in names:
                 raise PictureError(f'{path}: would be drawn over {out / name}, of another picture; rename one')
-            names.add(name)
             number, seconds = draw(predictor, path, out / name, score_threshold)
+            names.add(name)
         except PictureError as problem:
             print(f'skipped: {problem}', file=sys.stderr)
             continue
         times.append(seconds)
-        print(f'{path.name}: {number} object{"s" * (number != 1)}, {1000 * seconds:.0f} ms', flush=True)
+        print(f'{one_line(path.name)}: {number} object{"s" * (number != 1)}, {1000 * seconds:.0f} ms', flush=True)
     if times:
         print(f'{len(times)} of {len(paths)} pictures in {time.perf_counter() - started:.1f} s with reading '
               f'and drawing; finding the objects took {1000 * sum(times) / len(times):.0f} ms a picture. '
-              f'Results are in {out}')
+              f'Results are in {one_line(out)}')
     return 0 if len(times) == len(paths) else 1
 
 

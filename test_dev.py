@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from command_line import count, prediction_flags, run, thresholds
 from data.coco import AnnotationError, CocoDataset
+from data.pictures import one_line
 from data.results import check_classes, predict, to_coco, write_results
 from model.checkpoint import CheckpointError
 
@@ -47,12 +48,12 @@ def main(argv=None):
         print(f'test_dev.py: error: {error}', file=sys.stderr)
         return 2
     except OSError as error:
-        print(f'test_dev.py: error: {args.out}: cannot be written ({error.strerror}); check that its folder '
-              'may be written to and has room', file=sys.stderr)
+        print(f'test_dev.py: error: {one_line(args.out)}: cannot be written ({error.strerror}); check that '
+              'its folder may be written to and has room', file=sys.stderr)
         return 2
     if problems:
         print(*problems, f'Pictures that were left out: {len(problems)}', sep='\n', file=sys.stderr)
-    print(f'Wrote the masks of {len(dataset) - len(problems)} pictures to {args.out}')
+    print(f'Wrote the masks of {len(dataset) - len(problems)} pictures to {one_line(args.out)}')
     return 1 if problems else 0
 
 

@@ -2,6 +2,7 @@
 import json
 import math
 import os
+import reprlib
 from array import array
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,20 +10,24 @@ from pathlib import Path
 import numpy as np
 from pycocotools import mask as mask_api
 
-from data.masks import compress
-from data.pictures import PictureError, read_picture
+from data.masks import compress, encode
+from data.pictures import PictureError, one_line, read_picture
 from model.classes import Classes
 
 _KEYS = frozenset((
     'images', 'annotations', 'categories', 'id', 'name', 'file_name', 'width', 'height',
-    'image_id', 'category_id', 'iscrowd', 'bbox', 'segmentation', 'size', 'counts',
+    'image_id', 'category_id', 'iscrowd', 'bbox', 'area', 'segmentation', 'size', 'counts',
 ))
 _THINNEST = 1e-3  # pixels; a thinner box may have no area once it is float32
-_FARTHEST = 1e5  # pixels; pycocotools' work and memory grow with a polygon's circumference, and then it crashes
+_FARTHEST = 1e5  # pixels from a picture's corner that a polygon may go
+_MOST_PIXELS = 2 ** 31  # in a picture; pycocotools counts them in 32 bits
 
 
 class AnnotationError(ValueError):
     """An annotation file or a folder of pictures that is of no use. The message is one line for the user."""
+
+    def __init__(self, message):
+        super().__init__(one_line(message))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +89,6 @@ class CocoDataset:
         images: list of Picture, in the order of the file.
         has_annotations: bool, whether the file has annotations at all. Files of test pictures have none.
         warnings: list of str, a line for each annotation left out.
-        left_out: set of int, their positions in the file's list.
         annotations_path: Path of the annotation file.
         images_folder: Path of the folder of pictures.
     """
@@ -100,7 +104,6 @@ class CocoDataset:
         self.annotations_path = Path(annotations_path)
         self.images_folder = Path(images_folder)
         self.warnings = []
-        self.left_out = set()
         try:
             content = _parse(self.annotations_path)
             self.classes = _read_classes(_list(content, 'categories'))
@@ -120,6 +123,22 @@ class CocoDataset:
         return Objects(self._labels[rows].copy(), self._boxes[rows].copy(),
                        [_unpack(segmentation) for segmentation in self._segmentations[rows]],
                        int(self._crowds[rows].sum()))
+
+    def annotations(self):
+        """The annotations that are kept, in the order of the file, as pycocotools takes them.
+
+        Yields:
+            dict with image_id, category_id, iscrowd (0 or 1), bbox (x y width height) and area (pixels), both as the
+            file says or else of the segmentation, and segmentation (a compressed RLE).
+        """
+        images = np.repeat(np.arange(len(self)), np.diff(self._starts))
+        for row, (*box, area) in zip(self._rows, self._figures.tolist(), strict=True):
+            picture, segmentation = self.images[images[row]], self._segmentations[row]
+            if not isinstance(segmentation, dict):
+                segmentation = encode(_unpack(segmentation), (picture.height, picture.width))
+            yield {'image_id': picture.id, 'category_id': self.classes.ids[self._labels[row]],
+                   'iscrowd': int(self._crowds[row]), 'bbox': box, 'segmentation': segmentation,
+                   'area': float(mask_api.area(segmentation)) if math.isnan(area) else area}
 
     def check_folder(self):
         """Looks whether the folder holds the pictures.
@@ -141,22 +160,27 @@ class CocoDataset:
         labels = {id: label for label, id in enumerate(self.classes.ids)}
         columns = array('q')
         boxes = array('f')
+        figures = array('d')
         segmentations = []
         for position, record in enumerate(records):
             try:
                 i = _look_up(record, 'image_id', image_index)
                 label = _look_up(record, 'category_id', labels)
                 segmentation = _read_segmentation(record, self.images[i])
-                boxes.extend(_read_box(record, segmentation, self.images[i]))
+                box = _read_box(record, segmentation)
+                boxes.extend(_within(box, self.images[i]))
             except ValueError as problem:
                 name = record['id'] if isinstance(record, dict) and 'id' in record else f'no. {position + 1}'
-                self.left_out.add(position)
-                self.warnings.append(f'{self.annotations_path}: annotation {name} is left out: {problem}')
+                self.warnings.append(one_line(f'{self.annotations_path}: annotation {_short(name)} is left out: '
+                                              f'{problem}'))
                 continue
             columns.extend((i, label, bool(record.get('iscrowd'))))
+            figures.extend((*box, *_read_area(record)))
             segmentations.append(segmentation)
         images, labels, crowds = np.array(columns, np.int64).reshape(-1, 3).T
         order = np.lexsort((crowds, images))
+        self._rows = np.argsort(order)  # of the annotations in the order of the file
+        self._figures = np.array(figures).reshape(-1, 5)  # box and area, in that order too
         self._starts = np.searchsorted(images[order], np.arange(len(self.images) + 1))
         self._labels = labels[order]
         self._boxes = np.array(boxes, np.float32).reshape(-1, 4)[order]
@@ -221,9 +245,9 @@ def _check_records(records, what, keys):
                 raise ValueError(f'no. {position + 1} of the {what} has no {key}; add it')
         id = record['id']
         if not isinstance(id, (int, str)):
-            raise ValueError(f'no. {position + 1} of the {what} has the id {id}; give it a number')
+            raise ValueError(f'no. {position + 1} of the {what} has the id {_short(id)}; give it a number')
         if id in seen:
-            raise ValueError(f'two of the {what} have the id {id}; give each one of its own')
+            raise ValueError(f'two of the {what} have the id {_short(id)}; give each one of its own')
         seen.add(id)
 
 
@@ -231,7 +255,8 @@ def _read_classes(records):
     _check_records(records, 'categories', ('id', 'name'))
     for record in records:
         if not isinstance(record['id'], int):
-            raise ValueError(f'category {record["name"]} has the id {record["id"]!r}; give it a whole number')
+            raise ValueError(f'category {_short(record["name"])} has the id {reprlib.repr(record["id"])}; '
+                             'give it a whole number')
     records = sorted(records, key=lambda record: record['id'])
     return Classes([record['name'] for record in records], [record['id'] for record in records])
 
@@ -242,8 +267,11 @@ def _read_pictures(records, folder):
     for record in records:
         sides = record['width'], record['height']
         if not all(isinstance(side, (int, float)) and side >= 1 and side % 1 == 0 for side in sides):
-            raise ValueError(f'image {record["id"]} is {sides[0]} wide and {sides[1]} high; '
+            raise ValueError(f'image {_short(record["id"])} is {_short(sides[0])} wide and {_short(sides[1])} high; '
                              'give whole numbers of pixels')
+        if sides[0] * sides[1] >= _MOST_PIXELS:
+            raise ValueError(f'image {_short(record["id"])} is {_short(sides[0])} wide and {_short(sides[1])} high; '
+                             'correct that, or cut it into tiles')
         pictures.append(Picture(record['id'], folder / str(record['file_name']), *map(int, sides)))
     return pictures
 
@@ -253,7 +281,7 @@ def _look_up(record, key, table):
         raise ValueError('not a JSON object')
     value = record.get(key)
     if not isinstance(value, (int, str)) or value not in table:
-        raise ValueError(f'its {key}, {value!r}, is not in the file')
+        raise ValueError(f'its {key}, {reprlib.repr(value)}, is not in the file')
     return table[value]
 
 
@@ -265,7 +293,7 @@ def _read_segmentation(record, picture):
     if isinstance(segmentation, dict):
         size = [picture.height, picture.width]
         if segmentation.get('size') != size:
-            raise ValueError(f'an RLE of size {segmentation.get("size")} for a picture of size {size}')
+            raise ValueError(f'an RLE of size {reprlib.repr(segmentation.get("size"))} for a picture of size {size}')
         return compress(segmentation.get('counts'), size)
     if not isinstance(segmentation, list):
         raise ValueError('a segmentation that is neither polygons nor an RLE')
@@ -276,23 +304,39 @@ def _read_segmentation(record, picture):
             raise ValueError('a polygon of odd length')
         if len(polygon) < 6:
             raise ValueError('a polygon of under 3 points')
-        if not all(abs(number) < _FARTHEST for number in polygon):
+        # A sum that is not finite has a NaN in it, which min and max may overlook.
+        if not (math.isfinite(sum(polygon)) and -_FARTHEST <= min(polygon) and max(polygon) <= _FARTHEST):
             raise ValueError('a polygon with a coordinate far from any picture')
     return segmentation
 
 
-def _read_box(record, segmentation, picture):
-    """x0 y0 x1 y1 within the picture."""
+def _read_box(record, segmentation):
+    """x y width height, as in the file."""
     box = record.get('bbox') or _enclosing_box(segmentation)
     packed = _pack(box)
     if packed is None or len(packed) != 4 or not math.isfinite(sum(packed)):
-        raise ValueError(f'its bbox, {box}, is not four finite numbers')
-    x, y, width, height = packed
+        raise ValueError(f'its bbox, {reprlib.repr(box)}, is not four finite numbers')
+    return packed.tolist()
+
+
+def _within(box, picture):
+    """x0 y0 x1 y1 of the part of a box that is in the picture."""
+    x, y, width, height = box
     x0, y0 = max(x, 0), max(y, 0)
     x1, y1 = min(x + width, picture.width), min(y + height, picture.height)
     if min(x1 - x0, y1 - y0) < _THINNEST:
-        raise ValueError(f'its box, {list(box)}, has no area within the picture')
+        raise ValueError(f'its box, {box}, has no area within the picture')
     return x0, y0, x1, y1
+
+
+def _read_area(record):
+    """A list of one number, NaN where the file has none."""
+    return _pack([record.get('area')]) or [math.nan]
+
+
+def _short(value):
+    """A value of the file in words, not all of it if it is long."""
+    return value if isinstance(value, str) and len(value) <= 60 else reprlib.repr(value)
 
 
 def _enclosing_box(segmentation):

@@ -20,14 +20,17 @@ def rasterise(segmentation, size, transform=None):
     """
     if isinstance(segmentation, dict):
         return _warp(mask_api.decode(segmentation), size, transform)
+    return mask_api.decode(encode(segmentation, size, transform)).astype(bool, order='C')
+
+
+def encode(polygons, size, transform=None):
+    """The mask of polygons as a compressed RLE, {'size': [h, w], 'counts': bytes}. Arguments as in `rasterise`."""
     height, width = size
-    polygons = [_place(np.asarray(polygon, np.float64).reshape(-1, 2), size, transform)
-                for polygon in segmentation]
+    polygons = [_place(np.asarray(polygon, np.float64).reshape(-1, 2), size, transform) for polygon in polygons]
     polygons = [polygon.ravel() for polygon in polygons if len(polygon) >= 3]
     if not polygons:
-        return np.zeros(size, bool)
-    rle = mask_api.merge(mask_api.frPyObjects(polygons, height, width))
-    return mask_api.decode(rle).astype(bool, order='C')
+        return compress([height * width], size)
+    return mask_api.merge(mask_api.frPyObjects(polygons, height, width))
 
 
 def compress(counts, size):

@@ -1,6 +1,9 @@
 """Reading and writing picture files."""
+import contextlib
 import io
 import os
+import re
+import stat
 import uuid
 import warnings
 from pathlib import Path
@@ -13,13 +16,21 @@ import cv2  # noqa: E402
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff', '.gif')
 _FORMATS = ('JPEG', 'PNG', 'BMP', 'WEBP', 'TIFF', 'GIF')
-_END_MARKS = {'JPEG': b'\xff\xd9', 'PNG': b'IEND'}
+_END_MARKS = {'JPEG': b'\xff\xd9', 'MPO': b'\xff\xd9', 'PNG': b'IEND'}  # MPO: the JPEG of many phones
 _MAX_PIXELS = 2 * Image.MAX_IMAGE_PIXELS  # Pillow warns from half of it and raises above it
-warnings.filterwarnings('ignore', category=Image.DecompressionBombWarning)
+warnings.filterwarnings('ignore', module=r'PIL\.')  # of damaged and of large files; PictureError says it better
+
+
+def one_line(text):
+    """A message without what would break its line or command a terminal, such as a file's name may hold."""
+    return re.sub(r'[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]', lambda found: repr(found[0])[1:-1], str(text))
 
 
 class PictureError(ValueError):
     """A picture that cannot be read or written. The message is one line for the user and names the file."""
+
+    def __init__(self, message):
+        super().__init__(one_line(message))
 
 
 def read_picture(path):
@@ -70,7 +81,8 @@ def write_picture(path, picture):
         raise PictureError(f'{path}: cannot be written ({error.strerror}); '
                            'check that its folder exists, may be written to and has room') from error
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink()
 
 
 def find_pictures(folder):
@@ -84,7 +96,7 @@ def find_pictures(folder):
         PictureError: there is no such folder, or it may not be read.
     """
     folder = Path(folder)
-    if folder.is_file():
+    if os.path.isfile(folder):
         return [folder]
     try:
         paths = sorted(folder.iterdir())
@@ -99,15 +111,19 @@ def find_pictures(folder):
 
 def _read_bytes(path):
     # Read by Python: OpenCV cannot open every name on Windows.
-    if path.is_dir():
-        raise PictureError(f'{path}: a folder, not a picture; name a file in it')
     try:
-        data = path.read_bytes()
+        kind = path.stat().st_mode
+        data = path.read_bytes() if stat.S_ISREG(kind) else b''  # reading a pipe might never end
     except FileNotFoundError as error:
         reason = 'a link to a file that is gone' if path.is_symlink() else 'no such file'
         raise PictureError(f'{path}: {reason}; check the name') from error
     except OSError as error:
-        raise PictureError(f'{path}: cannot be read ({error.strerror}); check its permissions') from error
+        raise PictureError(f'{path}: cannot be read ({error.strerror}); check its name and permissions') from error
+    except ValueError as error:
+        raise PictureError(f'{path}: a name that no file can have; check the name') from error
+    if not stat.S_ISREG(kind):
+        kind = 'folder, not a picture; name a file in it' if stat.S_ISDIR(kind) else 'pipe or a device; name a file'
+        raise PictureError(f'{path}: a {kind}')
     if not data:
         raise PictureError(f'{path}: an empty file; copy or download it again')
     return data
@@ -124,6 +140,9 @@ def _read_header(path, data):
     except Exception as error:  # Pillow raises many types for damaged headers
         raise PictureError(f'{path}: not a JPEG, PNG, BMP, WebP, TIFF or GIF picture, or only the start of '
                            'one; convert it or copy it again') from error
+    if image.format == 'TIFF' and image.mode in ('F', 'I'):
+        raise PictureError(f'{path}: a TIFF picture of 32 bits a pixel, whose range of brightness is not known; '
+                           'convert it to 8 or 16 bits')
     # OpenCV may fill what is missing with grey. Trailing bytes after the mark are common and harmless. The
     # search starts behind the header, which may hold a thumbnail with a mark of its own.
     mark = _END_MARKS.get(image.format)

@@ -7,13 +7,11 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from pycocotools import mask as mask_api
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from tqdm import tqdm
 
 from data.coco import AnnotationError
-from data.masks import compress
 from data.pictures import PictureError
 
 # pycocotools' twelve, in its order: name, IoU of a hit, size of the objects, most detections a picture.
@@ -134,8 +132,9 @@ def write_results(path, entries):
         OSError: it cannot be written.
     """
     path = Path(path)
-    if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if path.exists() and not path.is_file():
+        code = errno.EISDIR if path.is_dir() else errno.EEXIST  # a device would be replaced
+        raise OSError(code, os.strerror(code), str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f'.{path.name}.{os.getpid()}.part')
     try:
@@ -175,35 +174,40 @@ def average_precision(dataset, boxes, masks, image_ids=None):
     """What pycocotools makes of results. It prints nothing.
 
     Args:
-        dataset: `CocoDataset` with annotations. Those that it left out do not count.
+        dataset: `CocoDataset` with annotations, which alone say what is true; its file is not read again.
         boxes, masks: lists of dict as from `to_coco`; they may be empty.
         image_ids: the pictures that count; None for all.
     Returns:
         `AveragePrecision`.
     """
+    images, labels = _numbers(picture.id for picture in dataset.images), _numbers(dataset.classes.ids)
+
+    def numbered(records):
+        return [{**record, 'image_id': images[record['image_id']], 'category_id': labels[record['category_id']]}
+                for record in records]
+    content = {'categories': [{'id': label} for label in labels.values()],
+               'images': [{'id': images[picture.id], 'height': picture.height, 'width': picture.width}
+                          for picture in dataset.images]}
+    counted = [images[id] for id in (images if image_ids is None else image_ids)]
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = _ground_truth(dataset)
-        return AveragePrecision(_figures(truth, boxes, 'bbox', image_ids),
-                                _figures(truth, masks, 'segm', image_ids))
+        truth = _index(content, numbered(dataset.annotations()))
+        return AveragePrecision(_figures(truth, numbered(boxes), 'bbox', counted),
+                                _figures(truth, numbered(masks), 'segm', counted))
 
 
-def _figures(truth, entries, iou_type, image_ids):
-    found = truth.loadRes([dict(entry) for entry in entries]) if entries else _index(truth.dataset, [])
+def _numbers(ids):
+    """A number from 0 for each id, in their order. NumPy, which sorts them for pycocotools, would mix up some ids."""
+    return {id: number for number, id in enumerate(sorted(ids, key=lambda id: (isinstance(id, str), id)))}
+
+
+def _figures(truth, entries, iou_type, images):
+    found = truth.loadRes(entries) if entries else _index(truth.dataset, [])
     judge = COCOeval(truth, found, iou_type)
-    if image_ids is not None:
-        judge.params.imgIds = list(image_ids)
+    judge.params.imgIds = images
     judge.evaluate()
     judge.accumulate()
     judge.summarize()
     return {name: float(figure) for (name, *_), figure in zip(FIGURES, judge.stats, strict=True)}
-
-
-def _ground_truth(dataset):
-    content = json.loads(dataset.annotations_path.read_text('utf-8-sig'))
-    sizes = {image['id']: (int(image['height']), int(image['width'])) for image in content['images']}
-    return _index(content, [_completed(record, sizes[record['image_id']])
-                            for position, record in enumerate(content['annotations'])
-                            if position not in dataset.left_out])
 
 
 def _index(content, records):
@@ -212,19 +216,3 @@ def _index(content, records):
     coco.dataset = {**content, 'annotations': [{**record, 'id': id} for id, record in enumerate(records, 1)]}
     coco.createIndex()
     return coco
-
-
-def _completed(record, size):
-    """An annotation with all that pycocotools insists on."""
-    rle = _compressed(record['segmentation'], size)
-    area = record.get('area')
-    box = record.get('bbox') or mask_api.toBbox(rle)
-    return {**record, 'segmentation': rle, 'bbox': [float(number) for number in box],
-            'area': area if type(area) in (int, float) else float(mask_api.area(rle)),
-            'iscrowd': int(bool(record.get('iscrowd')))}
-
-
-def _compressed(segmentation, size):
-    if isinstance(segmentation, dict):
-        return compress(segmentation['counts'], size)
-    return mask_api.merge(mask_api.frPyObjects(segmentation, *size))

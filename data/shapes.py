@@ -16,6 +16,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
+from data.pictures import one_line
 from data.scene import CATEGORIES, SMALLEST_SIDE, Scene, SceneObject, draw_scene
 
 __all__ = ['CATEGORIES', 'SPLITS', 'Scene', 'SceneObject', 'annotation', 'draw_picture', 'draw_scene',
@@ -25,7 +26,7 @@ SPLITS = {'train': 'instances_train.json', 'val': 'instances_val.json', 'test': 
 INFO = {'description': 'Shapes drawn by data.shapes', 'version': '1.0'}
 # COCO's ids are unique over the splits; so are ours up to this many pictures a split.
 IDS_A_SPLIT = 1_000_000
-LARGEST_SIDE = 10_000  # pixels
+LARGEST_SIDE = 4096  # pixels; a picture of this size takes about 1 GB to draw
 
 
 def _polygons(mask):
@@ -225,7 +226,7 @@ def main():
 
 
 def _fail(message):
-    print(f'error: {message}', file=sys.stderr)
+    print(f'error: {one_line(message)}', file=sys.stderr)
     sys.exit(2)
 
 

@@ -8,6 +8,7 @@ from pycocotools.coco import COCO
 
 from data.coco import AnnotationError, CocoDataset
 from data.masks import rasterise
+from data.pictures import PictureError
 
 TRIANGLE = [10, 10, 30, 10.5, 10, 30.2]
 SQUARE = [40, 20, 60, 20, 60, 40, 40, 40]
@@ -172,6 +173,7 @@ BAD = {
     'odd length': ({'segmentation': [[*TRIANGLE, 5]]}, 'odd length'),
     'nan': ({'segmentation': [[1, 2, float('nan'), 4, 5, 6]]}, 'far from any picture'),
     'far': ({'segmentation': [[1, 2, 1e9, 4, 5, 6]]}, 'far from any picture'),
+    'just too far': ({'segmentation': [[1, 2, 3, 4, 5, -100_001]]}, 'far from any picture'),
     'inf': ({'segmentation': [[1, 2, float('inf'), 4, -float('inf'), 6]]}, 'far from any picture'),
     'flat box': ({'bbox': [10, 10, 20, 0]}, 'no area'),
     'negative box': ({'bbox': [10, 10, -5, 20]}, 'no area'),
@@ -183,6 +185,9 @@ BAD = {
     'empty RLE': ({'segmentation': {'size': [60, 80], 'counts': [4800]}, 'bbox': None}, 'no area'),
     'short RLE': ({'segmentation': {'size': [60, 80], 'counts': [100, 10]}}, 'of 110 pixels'),
     'no counts': ({'segmentation': {'size': [60, 80]}}, 'without counts'),
+    'lines in a box': ({'bbox': 'a\nb'}, 'not four finite numbers'),
+    'a long box': ({'bbox': ['a'] * 10_000}, 'not four finite numbers'),
+    'a long id': ({'category_id': list(range(10_000))}, 'category_id'),
     'junk counts': ({'segmentation': {'size': [60, 80], 'counts': '\u0001'}}, 'compressed notation'),
 }
 
@@ -193,8 +198,40 @@ def test_a_bad_annotation_is_left_out_with_a_line(load, name):
     dataset = load(content([annotation(1), annotation(666, **keys), annotation(2, bbox=[1, 1, 2, 2])]))
     assert dataset.objects(0).boxes.tolist() == [[10, 10, 30, 30], [1, 1, 3, 3]]
     (line,) = dataset.warnings
-    assert line.startswith(f'{dataset.annotations_path}: annotation 666 ') and '\n' not in line
+    assert line.startswith(f'{dataset.annotations_path}: annotation 666 ') and '\n' not in line and len(line) < 400
     assert re.search(problem, line)
+
+
+def test_a_polygon_at_the_limit_is_kept(load):
+    dataset = load(content([annotation(1, segmentation=[[-100_000, 0, 100_000, 0, 5, 100_000]])]))
+    assert len(dataset.objects(0)) == 1 and not dataset.warnings
+
+
+def test_ids_of_annotations_do_not_break_their_lines(load):
+    dataset = load(content([annotation('a\nb', bbox=[0]), annotation('x' * 1000, bbox=[0])]))
+    assert [line.partition('annotation ')[2][:6] for line in dataset.warnings] == ['a\\nb i', "'xxxxx"]
+    assert all('\n' not in line and len(line) < 400 for line in dataset.warnings)
+
+
+def test_kept_annotations_are_as_in_the_file(load):
+    given = [annotation(1, image_id=8, bbox=[-1.1, 2.3, 30, 20.7], area=5), annotation(2, iscrowd=1),
+             annotation(3, bbox=[0]), annotation(4, area=12.5)]
+    kept = list(load(content([*given, without(annotation(5), 'area', 'bbox')])).annotations())
+    for record, expected in zip(kept[:3], (given[0], given[1], given[3]), strict=True):
+        for key in ('image_id', 'category_id', 'iscrowd', 'bbox', 'area'):
+            assert record[key] == expected[key]
+    assert kept[3]['area'] == mask_api.area(kept[3]['segmentation']) > 150
+    np.testing.assert_allclose(kept[3]['bbox'], [10, 10, 20, 20.2])
+
+
+@pytest.mark.parametrize('name', ['a\nb.jpg', 'a\0b.jpg', '\ud800.jpg', 'x' * 300 + '.jpg', '../' * 3000, '', '.'])
+def test_file_names_of_every_kind_end_in_one_line(load, tmp_path, name):
+    (tmp_path / 'images').mkdir()
+    dataset = load(content(images=[image(7, file_name=name)]))
+    for read in (dataset.images[0].read, dataset.check_folder):
+        with pytest.raises((PictureError, AnnotationError)) as caught:
+            read()
+        assert not re.search('[\0\n\ud800]', str(caught.value))
 
 
 def test_a_bad_annotation_without_an_id_is_named_by_its_place(load):
@@ -220,6 +257,9 @@ WRONG = {
     'image without height': (content(images=[image(7, height=None)]), 'no height'),
     'image of no width': (content(images=[image(7, width=0)]), 'image 7 is 0 wide'),
     'image of odd height': (content(images=[image(7, height='60')]), 'image 7 is 80 wide and 60 high'),
+    'image too large to count its pixels': (content(images=[image(7, height=2 ** 32)]), 'cut it into tiles'),
+    'image of endless width': (content(images=[image(7, width=10 ** 400)]), 'image 7 is 1000.+ wide'),
+    'image of two lines': (content(images=[image(7, width='a\nb')]), r"image 7 is a\\nb wide"),
     'image that is no object': (content(images=[3]), 'no. 1 of the images is not a JSON object'),
     'image id repeats': (content(images=[image(7), image(8), image(7)]), 'two of the images have the id 7'),
     'image id is a list': (content(images=[image([7])]), r'the id \[7\]'),
@@ -263,6 +303,11 @@ def test_json_that_is_nested_too_deep(tmp_path, content):
     (tmp_path / 'deep.json').write_text(content)
     with pytest.raises(AnnotationError, match='deep.json: is not JSON'):
         CocoDataset(tmp_path / 'deep.json', tmp_path)
+
+
+def test_a_folder_in_place_of_the_file_is_named(tmp_path):
+    with pytest.raises(AnnotationError, match=f'^{tmp_path}: cannot be read .Is a directory.; check the path$'):
+        CocoDataset(tmp_path, tmp_path)
 
 
 def test_names_that_the_system_refuses(tmp_path):

@@ -3,6 +3,7 @@ import struct
 import subprocess
 import sys
 import zlib
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -190,11 +191,48 @@ def test_what_is_not_a_picture_is_an_error_that_says_so(tmp_path):
     assert complaint(tmp_path / 'link.jpg') == 'a link to a file that is gone; check the name'
 
 
+@pytest.mark.parametrize('name', ['a\0b', '\ud800', 'x' * 300])
+def test_impossible_names_are_errors(tmp_path, name):
+    with pytest.raises(PictureError, match='(cannot be read|a name that no file can have).*check'):
+        read_picture(tmp_path / name)
+    with pytest.raises(PictureError, match='(File name too long|no such folder|not a folder)'):
+        find_pictures(tmp_path / ('x' * 300))
+
+
+def test_names_with_control_characters_are_told_in_one_line(tmp_path):
+    path = tmp_path / 'a\n\x1b[31m\u2028b.jpg'
+    path.touch()
+    with pytest.raises(PictureError) as caught:
+        read_picture(path)
+    assert str(caught.value) == f'{tmp_path}/a\\n\\x1b[31m\\u2028b.jpg: an empty file; copy or download it again'
+
+
+def test_pipes_are_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / 'a.jpg')
+    assert complaint(tmp_path / 'a.jpg') == 'a pipe or a device; name a file'
+
+
+@pytest.mark.parametrize('dtype', [np.float32, np.int32])
+def test_tiff_of_32_bits_is_an_error_that_says_so(tmp_path, photo, dtype):
+    Image.fromarray(photo[:, :, 0].astype(dtype)).save(tmp_path / 'deep.tif')
+    assert complaint(tmp_path / 'deep.tif').startswith('a TIFF picture of 32 bits')
+
+
+def test_a_phone_s_pair_of_pictures_reads_as_the_first_and_not_if_that_is_cut(tmp_path, photo):
+    path = tmp_path / 'phone.jpg'
+    first = pillow(photo)
+    first.save(path, 'MPO', save_all=True, append_images=[first.rotate(180)], quality=95)
+    assert np.abs(read_picture(path).astype(int) - photo).mean() < 3
+    data = path.read_bytes()
+    path.write_bytes(data[:data.find(b'\xff\xd9')])
+    assert complaint(path) == 'the picture ends too early; copy or download it again'
+
+
 @pytest.mark.skipif(not hasattr(os, 'geteuid') or os.geteuid() == 0, reason='root may read everything')
 def test_unreadable_file_is_an_error(tmp_path, photo):
     write_picture(tmp_path / 'a.png', photo)
     (tmp_path / 'a.png').chmod(0)
-    assert complaint(tmp_path / 'a.png') == 'cannot be read (Permission denied); check its permissions'
+    assert complaint(tmp_path / 'a.png') == 'cannot be read (Permission denied); check its name and permissions'
 
 
 @pytest.mark.parametrize('side', [60000, 15000])
@@ -221,9 +259,13 @@ def test_nothing_but_the_error_is_said_about_broken_files(tmp_path, photo):
         pillow(photo).save(paths[-1])
         data = open(paths[-1], 'rb').read()
         open(paths[-1], 'wb').write(data[:len(data) // 2])
+    paths.append(str(tmp_path / 'packed.tif'))
+    noise = np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8)
+    Image.fromarray(noise).save(paths[-1], compression='tiff_lzw')
+    Path(paths[-1]).write_bytes(Path(paths[-1]).read_bytes()[:-1000])
     (tmp_path / 'large.png').write_bytes(png(12000, 12000, bytes(1000))[:60])
     done = subprocess.run([sys.executable, '-c', SCRIPT, *paths, tmp_path / 'large.png'], capture_output=True)
-    assert done.stdout.split() == [b'refused'] * (len(SUFFIXES) + 1)
+    assert done.stdout.split() == [b'refused'] * (len(SUFFIXES) + 2)
     assert done.stderr == b''
 
 

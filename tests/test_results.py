@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import os
 
 import numpy as np
 import pytest
@@ -283,11 +284,15 @@ def test_results_file_is_complete_or_untouched(tmp_path):
     assert json.loads(path.read_text()) == []
 
 
-def test_a_results_file_that_is_a_folder_is_refused_before_the_work(tmp_path):
+def test_a_results_file_that_cannot_be_written_is_refused_before_the_work(tmp_path):
     started = []
-    with pytest.raises(IsADirectoryError):
-        write_results(tmp_path, (started.append(1) or {} for _ in range(3)))
+    (tmp_path / 'file').touch()
+    os.mkfifo(tmp_path / 'pipe')
+    for path in (tmp_path, tmp_path / 'pipe', tmp_path / 'file/below', tmp_path / ('x' * 300), '', '/proc/none'):
+        with pytest.raises(OSError):
+            write_results(path, (started.append(1) or {} for _ in range(3)))
     assert not started
+    assert (tmp_path / 'pipe').is_fifo()  # it was not replaced
 
 
 WILD = (None, True, -1, 0, 1.5, float('nan'), float('inf'), 1e9, -1e300, 10 ** 400, '', 'x', [], [1], [[]], [[[]]], {},
@@ -302,3 +307,30 @@ def test_wild_annotations_neither_crash_nor_count(squares, key):
     kept = sum(len(dataset.objects(i)) for i in range(2))
     assert kept + len(dataset.warnings) == 2 + 2 * len(WILD)
     assert -1 <= figures.mask['AP'] <= 1
+
+
+def test_figures_are_those_of_what_was_loaded(squares):
+    dataset = squares(square(1, 1), square(2, 2))
+    dataset.annotations_path.write_text('another file by now')
+    assert precision(dataset, {1: found(), 2: found()}).mask['AP'] == pytest.approx(1)
+
+
+def test_image_ids_of_every_kind_stay_apart(squares, tmp_path):
+    ids = [2, 'a', 2 ** 63, 2 ** 63 + 1, -1, '2']  # as float64, or as text, some are the same
+    content = json.loads(squares().annotations_path.read_text())
+    content['images'] = [{'id': id, 'file_name': 'a.png', 'width': SIDE, 'height': SIDE} for id in ids]
+    content['annotations'] = [square(i, id, left=10 * i) for i, id in enumerate(ids)]
+    (tmp_path / 'ids.json').write_text(json.dumps(content))
+    dataset = CocoDataset(tmp_path / 'ids.json', tmp_path)
+    figures = precision(dataset, {id: found(left=10 * i) for i, id in enumerate(ids)})
+    assert figures.box['AP'] == figures.mask['AP'] == pytest.approx(1)
+    assert precision(dataset, {'a': found(left=10)}, image_ids=['a']).mask['AP'] == pytest.approx(1)
+
+
+def test_polygons_that_go_far_outside_are_judged_as_they_are_trained_on(squares):
+    around = [-9e4, -9e4, 9e4, -9e4, 9e4, 9e4, -9e4, 9e4]
+    to_and_fro = [9e4 * (-1) ** (i // 2) for i in range(40_000)]  # pycocotools would take hundreds of gigabytes
+    dataset = squares(square(1, 1, segmentation=[around]), square(2, 2, segmentation=[to_and_fro, square(2, 2)[
+        'segmentation'][0]]))
+    areas = [coco_mask.area(record['segmentation']) for record in dataset.annotations()]
+    assert areas[0] == SIDE ** 2 and areas[1] >= 10000

@@ -4,6 +4,7 @@ import importlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -125,19 +126,24 @@ def test_demo_draws_what_it_can_read(folder, tmp_path):
     for name in names:
         write_picture(images / name, picture)
     Image.new('RGB', (40, 30)).save(images / 'still.gif')
+    (images / 'broken.gif').write_bytes(b'GIF89a')
+    write_picture(images / 'broken.gif.png', picture)
+    write_picture(images / 'two\nlines.png', picture)
     write_picture(images / 'still.gif.png', picture)
     (images / 'damaged.jpg').write_bytes((folder / 'val/shapes_1000002.jpg').read_bytes())
     (images / 'link.jpg').symlink_to(tmp_path / 'gone.jpg')
     status, lines, complaints = run('demo', '--model_path', folder / 'random.pd', '--images', images,
                                     '--out', out)
     assert status == 1
-    assert len(complaints) == 3 and complaints[0].startswith(f'skipped: {images / "damaged.jpg"}: ')
-    assert complaints[1].startswith(f'skipped: {images / "link.jpg"}: a link to a file that is gone')
-    assert complaints[2].startswith(f'skipped: {images / "still.gif.png"}: would be drawn over {out / "still.gif.png"}')
+    assert len(complaints) == 4 and complaints[0].startswith(f'skipped: {images / "broken.gif"}: ')
+    assert complaints[1].startswith(f'skipped: {images / "damaged.jpg"}: ')
+    assert complaints[2].startswith(f'skipped: {images / "link.jpg"}: a link to a file that is gone')
+    assert complaints[3].startswith(f'skipped: {images / "still.gif.png"}: would be drawn over {out / "still.gif.png"}')
     shown = [re.fullmatch(r'(.+): \d+ objects?, \d+ ms', line)[1] for line in lines[:-1]]
-    assert shown == ['plain.png', 'still.gif', '图片.png', '\\udcff.png']
-    assert lines[-1].startswith('4 of 7 pictures in ') and lines[-1].endswith(f'Results are in {out}')
-    assert sorted(path.name for path in out.iterdir()) == sorted([*names, 'still.gif.png'])
+    assert shown == ['broken.gif.png', 'plain.png', 'still.gif', 'two\\nlines.png', '图片.png', '\\udcff.png']
+    assert lines[-1].startswith('6 of 10 pictures in ') and lines[-1].endswith(f'Results are in {out}')
+    names += ['still.gif.png', 'broken.gif.png', 'two\nlines.png']
+    assert sorted(path.name for path in out.iterdir()) == sorted(names)
     drawn = read_picture(out / '图片.png')
     assert drawn.shape == picture.shape and (drawn != picture).any()
 
@@ -173,10 +179,55 @@ def test_demo_refuses_what_cannot_work(folder, tmp_path, capsys):
     for out in (folder / 'val', tmp_path / 'link'):
         for images in (folder / 'val', folder / 'val/shapes_1000001.jpg'):
             assert refused(images, out).startswith(f'{out}: --out is where the pictures are')
-    assert refused(out=tmp_path / 'file').startswith(f'{tmp_path / "file"}: cannot be a folder')
+    for out in (tmp_path / 'file', tmp_path / 'file/below', tmp_path / ('x' * 300), Path('/proc'), Path('/proc/none')):
+        assert refused(out=out).startswith(f'{out}: cannot be a folder')
+    assert refused(images=tmp_path / ('x' * 300)).startswith(f'{tmp_path / ("x" * 300)}: not a folder')
     assert refused(model=tmp_path / 'none').startswith(f'{tmp_path / "none"}: no such checkpoint')
     assert refused(device='abacus').startswith("device 'abacus'")
     assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize('flag', ['--out', '--images'])
+def test_demo_does_not_take_no_name_for_the_current_folder(flag, capsys):
+    with pytest.raises(SystemExit) as stop:
+        demo.main([flag, ''])
+    assert stop.value.code == 2
+    assert f'argument {flag}: is empty' in capsys.readouterr().err
+
+
+def interrupted(script, *flags):
+    """Exit status and the last line of a script that got Ctrl-C after its first pictures."""
+    process = subprocess.Popen([sys.executable, ROOT / f'{script}.py', *flags], stdout=subprocess.PIPE,
+                               stderr=subprocess.STDOUT)
+    seen = b''
+    while not re.search(rb' ms\n| [1-9]\d*/300 ', seen):
+        more = os.read(process.stdout.fileno(), 1000)
+        assert more, seen
+        seen += more
+    process.send_signal(signal.SIGINT)
+    rest, _ = process.communicate(timeout=60)
+    assert b'Traceback' not in rest
+    return process.returncode, re.split(r'[\r\n]', (seen + rest).decode())[-2]
+
+
+def test_interruption_is_one_line_and_nothing_half_written(folder, tmp_path):
+    images, out = tmp_path / 'images', tmp_path / 'out'
+    images.mkdir()
+    for i in range(300):
+        (images / f'{i}.jpg').symlink_to(folder / 'val/shapes_1000001.jpg')
+    truth = json.loads((folder / 'annotations/instances_val.json').read_text())
+    first, annotations = truth['images'][0], tmp_path / 'many.json'
+    truth['images'] = [{**first, 'id': i, 'file_name': f'{i}.jpg'} for i in range(300)]
+    annotations.write_text(json.dumps(truth))
+    model = ('--model_path', folder / 'random.pd')
+    last = '{}.py: interrupted; files that were written are whole'
+    assert interrupted('demo', *model, '--images', images, '--out', out) == (130, last.format('demo'))
+    assert all(read_picture(path).shape == (first['height'], first['width'], 3) for path in out.iterdir())
+    assert interrupted('eval', *model, '--valid_images_path', images,
+                       '--valid_anno_path', annotations) == (130, last.format('eval'))
+    assert interrupted('test_dev', *model, '--test_images_path', images, '--test_anno_path', annotations,
+                       '--out', tmp_path / 'results/all.json') == (130, last.format('test_dev'))
+    assert list((tmp_path / 'results').iterdir()) == []
 
 
 def test_eval_prints_figures_and_lists_what_is_wrong(folder):
@@ -234,10 +285,11 @@ def test_test_dev_refuses_what_cannot_work(folder, tmp_path, capsys):
     out = tmp_path / 'results.json'
     assert 'has other classes' in complaint(capsys, 'test_dev', *test_dev_flags(folder, out, 'other.pd'))
     (tmp_path / 'file').write_text('')
-    out = tmp_path / 'file' / 'results.json'
-    flags = [str(flag) for flag in test_dev_flags(folder, out)]
-    assert importlib.import_module('test_dev').main(flags) == 2
-    assert f'test_dev.py: error: {out}: cannot be written' in capsys.readouterr().err
+    for out in (tmp_path / 'file' / 'results.json', tmp_path, tmp_path / ('x' * 300), '/proc/none', '.'):
+        flags = [str(flag) for flag in test_dev_flags(folder, '' if out == '.' else out)]
+        assert importlib.import_module('test_dev').main(flags) == 2
+        err = capsys.readouterr().err
+        assert f'test_dev.py: error: {out}: cannot be written' in err and ' 1/3 ' not in err
 
 
 def test_export_keeps_the_weights_and_drops_the_rest(folder, tmp_path, capsys):
@@ -246,7 +298,7 @@ def test_export_keeps_the_weights_and_drops_the_rest(folder, tmp_path, capsys):
     flags = ['--model_path', str(tmp_path / 'full.pd'), '--out', str(tmp_path / 'small.pd')]
     assert export.main(flags) == 0
     assert capsys.readouterr().out == f'Wrote {tmp_path / "small.pd"}, 7.3 MB\n'
-    small = load_checkpoint(tmp_path / 'small.pd', optimizer=True)
+    small = load_checkpoint(tmp_path / 'small.pd', training=True)
     assert (small.classes, small.config, small.step, small.velocity) == (full.classes, full.config, 3, {})
     for name, tensor in full.tensors.items():
         np.testing.assert_allclose(small.tensors[name], tensor, rtol=1e-3, atol=1e-6)

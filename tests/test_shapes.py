@@ -1,4 +1,5 @@
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -253,6 +254,7 @@ def test_command_says_what_it_wrote(tmp_path):
     (('--train', '-1'), 'train is -1'),
     (('--seed', '-5'), 'seed is -5'),
     (('--width', '63'), 'width is 63'),
+    (('--width', '100000'), 'width is 100000'),
     (('--height', '10'), 'height is 10'),
 ])
 def test_bad_number_is_one_line_and_status_2(tmp_path, arguments, words):
@@ -282,3 +284,24 @@ def test_unwritable_folder_is_one_line_and_status_2(tmp_path):
         assert done.returncode == 2
         assert str(tmp_path / 'file') in done.stderr
         assert done.stderr.count('\n') == 1
+
+
+def test_folder_with_a_line_break_in_its_name_is_told_in_one_line(tmp_path):
+    (tmp_path / 'a\nb').write_text('')
+    done = run(tmp_path / 'a\nb', '--train', 1)
+    assert (done.returncode, done.stderr.count('\n')) == (2, 1)
+    assert 'a\\nb: cannot be written' in done.stderr
+
+
+def test_interruption_is_one_line_and_leaves_what_can_be_replaced(tmp_path):
+    process = subprocess.Popen([sys.executable, '-m', 'data.shapes', tmp_path, '--train', '100000'], cwd=ROOT,
+                               stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / 'train/shapes_0000003.jpg').exists():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert err.splitlines()[-1] == f'interrupted; what is in {tmp_path} is not complete'
+    assert 'Traceback' not in err
+    write_dataset(tmp_path, train=1, val=0, test=0)
+    assert len(files_of(tmp_path)) == 1 + 3
