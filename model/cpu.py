@@ -1,20 +1,28 @@
 """Sets up the processor for Paddle. Runs when `model` is imported, which must be before `paddle` is."""
 import os
 import platform
+from pathlib import Path
+
+# Code paths of the MKL inside Paddle, by the numbers it knows them by, and what a processor must have for each.
+PATHS = {'7': {'avx512f', 'avx512dq', 'avx512bw', 'avx512vl', 'avx512cd'}, '5': {'avx2', 'fma'}}
 
 
-def prepare():
+def prepare(cpuinfo='/proc/cpuinfo'):
     """Use all cores, and on AMD the fast path of Paddle's matrix library.
 
     Paddle takes one thread unless told otherwise, and the MKL inside it falls back to its slowest code on
     processors that are not Intel's. Both are told by environment variables that are read once, when Paddle is
-    loaded. Variables that the user set are kept. OMP_NUM_THREADS would spread up-sampling over the cores too,
-    but Paddle greets it with a warning.
+    loaded. Variables that the user set are kept. OMP_NUM_THREADS would do too, and no better, but Paddle greets it
+    with a warning.
+
+    Args:
+        cpuinfo: file in which Linux describes the processor.
     """
     if 'OMP_NUM_THREADS' not in os.environ:
         os.environ.setdefault('MKL_NUM_THREADS', str(_cores()))
-    if _is_amd():
-        os.environ.setdefault('MKL_DEBUG_CPU_TYPE', '5')
+    path = _path(Path(cpuinfo).read_text() if os.path.exists(cpuinfo) else '')
+    if path:
+        os.environ.setdefault('MKL_DEBUG_CPU_TYPE', path)
 
 
 def _cores():
@@ -23,8 +31,8 @@ def _cores():
     return max(cores // int(os.environ.get('PADDLE_LOCAL_SIZE', 1)), 1)
 
 
-def _is_amd():
-    if os.path.exists('/proc/cpuinfo'):
-        with open('/proc/cpuinfo') as file:
-            return 'AuthenticAMD' in file.read()
-    return 'AuthenticAMD' in platform.processor()
+def _path(described):
+    """The best of `PATHS` for an AMD processor, None for others, which need no help."""
+    if 'AuthenticAMD' in described:
+        return next((path for path, needs in PATHS.items() if needs <= set(described.split())), None)
+    return '5' if 'AuthenticAMD' in platform.processor() else None
