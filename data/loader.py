@@ -1,32 +1,18 @@
 """Samples → batches, read ahead by worker processes, the same ones whenever training gets there."""
-import multiprocessing
-import os
-import signal
-import sys
-import threading
-from collections import deque
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import cv2
 import numpy as np
-from tqdm import tqdm
 
 from data.augment import make_sample
 from data.coco import CocoDataset
 from data.pictures import PictureError
+from data.workers import work_ahead
 from model.anchors import anchors
 from model.config import Config
 from model.matcher import Assignment, assign, corners, match
 
 TRIES = 20  # other pictures to draw in a row before a dataset is given up as unreadable
-DEATHS = 3  # of worker processes, one after another over the same step, before the run is given up
-
-
-class LoaderError(RuntimeError):
-    """Batches cannot be made any more. The message is one line for the user."""
 
 
 class Batch(NamedTuple):
@@ -64,6 +50,7 @@ class Batches:
         batch_size: pictures in a batch.
         seed: of order and augmentation.
         pos_threshold, neg_threshold: IoU from which an anchor is positive, and under which it is background.
+        augmentation: as `augment.make_sample` takes it.
         part, parts: which part of a step's pictures, and of how many, each batch is: one process's share.
     """
     dataset: CocoDataset
@@ -72,6 +59,7 @@ class Batches:
     seed: int = 0
     pos_threshold: float = 0.5
     neg_threshold: float = 0.4
+    augmentation: str = 'full'
     part: int = 0
     parts: int = 1
 
@@ -99,41 +87,10 @@ class Batches:
         Args:
             first, last: steps.
             workers: number of processes; 0 makes each batch when it is asked for.
-        Yields:
-            `Batch`.
-        Raises:
-            LoaderError: worker processes die again and again, as when memory runs out.
+        Returns:
+            iterator of `Batch`, which raises as `workers.work_ahead` does.
         """
-        if not workers:
-            yield from map(self.__getitem__, range(first, last))
-            return
-        deaths = 0
-        while first < last:
-            try:
-                for batch in self._made_by_workers(first, last, workers):
-                    yield batch
-                    first, deaths = first + 1, 0
-            except BrokenProcessPool:
-                deaths += 1
-                if deaths == DEATHS:
-                    raise LoaderError('processes that load pictures were killed again and again; is there enough '
-                                      'memory? Fewer --num_workers need less') from None
-                tqdm.write('a process that loads pictures was killed; loading goes on with new ones', file=sys.stderr)
-
-    def _made_by_workers(self, first, last, workers):
-        # Forked workers share the annotations' memory with this process.
-        method = 'fork' if 'fork' in multiprocessing.get_all_start_methods() else 'spawn'
-        pool = ProcessPoolExecutor(workers, multiprocessing.get_context(method), _start_worker, (self,))
-        try:
-            waiting = deque()
-            for step in range(first, last):
-                waiting.append(pool.submit(_work, step))
-                if len(waiting) > 2 * workers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+        return work_ahead(self.__getitem__, range(first, last), workers)
 
     def _index(self, position):
         """Which picture stands at a position of the endless stream of epochs."""
@@ -147,7 +104,8 @@ class Batches:
         for _ in range(TRIES):
             picture = self.dataset.images[index]
             try:
-                return picture, make_sample(picture.read(), self.dataset.objects(index), self.config, rng)
+                return picture, make_sample(picture.read(), self.dataset.objects(index), self.config, rng,
+                                            self.augmentation)
             except PictureError as problem:
                 problems.append(str(problem))
                 index = rng.integers(len(self.dataset))
@@ -164,25 +122,3 @@ class Batches:
                      np.concatenate([sample.masks for sample in samples]).astype(np.uint8),
                      np.stack([sample.semantic for sample in samples]).astype(np.uint8),
                      assignment, problems)
-
-
-def _start_worker(batches):
-    global _batches
-    _batches = batches
-    cv2.setNumThreads(0)
-    # Ctrl-C and a kill of the process group are for the training process, which needs its workers to stop well.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    if hasattr(os, 'setpgrp'):
-        os.setpgrp()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent():
-    """Without this, workers would outlive a training process that is killed."""
-    multiprocessing.parent_process().join()
-    os._exit(1)
-
-
-def _work(step):
-    return _batches[step]

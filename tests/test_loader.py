@@ -1,12 +1,8 @@
-import multiprocessing
-import os
-import signal
-
 import numpy as np
 import pytest
 
 from data.coco import CocoDataset
-from data.loader import Batches, LoaderError
+from data.loader import Batches
 from data.pictures import PictureError, write_picture
 from data.shapes import write_dataset
 from model.config import preset
@@ -132,24 +128,3 @@ def test_a_dataset_of_damaged_pictures_is_given_up(tmp_path):
     for workers in (0, 1):
         with pytest.raises(PictureError, match='20 pictures in a row could not be read'):
             list(Batches(dataset, CONFIG, 2).read_ahead(0, 2, workers))
-
-
-def test_killed_workers_are_replaced(dataset, capsys):
-    expected = [Batches(dataset, CONFIG, 2)[step] for step in range(12)]
-    found = []
-    for batch in Batches(dataset, CONFIG, 2).read_ahead(0, 12, 2):
-        found.append(batch)
-        if len(found) == 3:
-            os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
-    assert len(found) == 12 and all(map(same, found, expected))
-    assert capsys.readouterr().err == 'a process that loads pictures was killed; loading goes on with new ones\n'
-
-
-def test_workers_that_die_again_and_again_are_given_up(folder):
-    class Deadly(CocoDataset):
-        def objects(self, i):
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    dataset = Deadly(folder / 'annotations/instances_train.json', folder / 'train')
-    with pytest.raises(LoaderError, match='killed again and again'):
-        list(Batches(dataset, CONFIG, 2).read_ahead(0, 2, 1))
