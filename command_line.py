@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from model.config import PRESETS
+from training.recipe import AUGMENTATIONS, BOX_LOSSES, CONF_LOSSES, SCHEDULES
 
 CONVERTED = './pretrained_resnet50dcn'
 
@@ -58,6 +59,13 @@ def thresholds(args):
                 cross_class=args.cross_class_nms)
 
 
+def given_path(text):
+    """A flag's value that names a file or a folder."""
+    if not text:  # Path would make it the current folder
+        raise argparse.ArgumentTypeError('is empty; name one')
+    return Path(text)
+
+
 def fraction(text):
     """A flag's value from 0 to 1."""
     value = float(text)
@@ -87,6 +95,14 @@ def positive(text):
     value = float(text)
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f'{text} is not a number above 0')
+    return value
+
+
+def decay(text):
+    """A flag's value from 0 to less than 1."""
+    value = fraction(text)
+    if value == 1:
+        raise argparse.ArgumentTypeError(f'{text} is not less than 1')
     return value
 
 
@@ -139,19 +155,25 @@ def _run_flags(group):
     group.add_argument('--steps', type=count, default=900_000, help='step to stop at (default: %(default)s)')
     group.add_argument('--batch_size', type=count, default=8, help='pictures a step (default: %(default)s)')
     group.add_argument('--lr', type=positive,
-                       help="peak of the learning rate (default: the checkpoint's run's; 1e-3 from scratch, 1e-4 from "
-                            'converted weights)')
-    group.add_argument('--lr_schedule', choices=('steps', 'cosine', 'constant'),
-                       help='steps: to a tenth at 35, 75, 87.5 and 93.75%% of --steps (of 800000 if that is less), as '
-                            'published; cosine: to zero along a cosine, good for short runs (default: the '
-                            "checkpoint's run's; steps from scratch, constant from converted weights)")
+                       help="peak of the learning rate (default: the checkpoint's run's; 1e-3 for 8 pictures from "
+                            'scratch, in proportion for more or fewer; 1e-4 from converted weights)')
+    group.add_argument('--lr_schedule', choices=SCHEDULES,
+                       help='steps: to a tenth at 35, 75, 87.5 and 93.75%% of --steps (or of 800000 of 8 pictures, if '
+                            'that is less), as published; cosine: to zero along a cosine, good for short runs '
+                            "(default: the checkpoint's run's; steps from scratch, constant from converted weights)")
+    group.add_argument('--freeze_bn', type=truth, metavar='{true,false}',
+                       help="keep batch normalisation as it is (default: the checkpoint's run's; else true where the "
+                            'backbone is trained and --batch_size is under 6, as published)')
+    group.add_argument('--ema', type=decay, metavar='DECAY',
+                       help='also average the weights over the run, 0.999 or so of the average staying in each step; '
+                            "the average is what predicts (default: the checkpoint's run's; 0, no average)")
     group.add_argument('--seed', type=whole, default=0,
                        help='of the first weights, the order of pictures and their augmentation (default: %(default)s)')
     group.add_argument('--use_gpu', type=truth, metavar='{true,false}',
                        help='compute on the GPU or on the CPU (default: a GPU if there is one)')
     group.add_argument('--num_workers', type=whole, default=min(os.cpu_count() or 1, 8),
                        help='processes that load pictures; 0 loads them between steps (default here: %(default)s)')
-    group.add_argument('--save_dir', type=Path, default='weights',
+    group.add_argument('--save_dir', type=given_path, default='weights',
                        help='folder for checkpoints, of which the newest 15 are kept (default: %(default)s)')
     group.add_argument('--save_interval', type=count, default=1000,
                        help='steps between checkpoints (default: %(default)s)')
@@ -160,9 +182,13 @@ def _run_flags(group):
 
 
 def _loss_flags(group):
-    group.add_argument('--conf_loss', choices=('ce_loss', 'ohem_loss'), default='ce_loss',
-                       help='class loss over all anchors, or over the hardest background (default: %(default)s)')
-    group.add_argument('--box_loss', choices=('ciou', 'smooth_l1'), default='ciou', help='(default: %(default)s)')
+    group.add_argument('--conf_loss', choices=CONF_LOSSES,
+                       help='class loss: ce_loss over all anchors; ohem_loss over those that find objects and the '
+                            'hardest background; focal_loss and ghm_c_loss for each class by itself, the hard ones '
+                            "first, or all difficulties alike (default: the checkpoint's run's; ohem_loss from "
+                            'scratch, ce_loss from converted weights)')
+    group.add_argument('--box_loss', choices=BOX_LOSSES,
+                       help="(default: the checkpoint's run's; smooth_l1 from scratch, ciou from converted weights)")
     group.add_argument('--pos_threshold', type=fraction, default=0.5,
                        help='an anchor is to find an object from this IoU on (default: %(default)s)')
     group.add_argument('--neg_threshold', type=fraction, default=0.4,
@@ -190,5 +216,9 @@ def _data_flags(group):
                            help='folder of pictures (default: %(default)s)')
         group.add_argument(f'--{split}_anno_path', default=f'../COCO/annotations/instances_{folder}.json',
                            help='their annotations in COCO format (default: %(default)s)')
+    group.add_argument('--augmentation', choices=AUGMENTATIONS,
+                       help='how pictures are varied; full: expanded, cropped, mirrored, other colours, as published; '
+                            'light: the last two, which learns faster in short runs from scratch (default: the '
+                            "checkpoint's run's; full)")
     group.add_argument('--eval', action='store_true',
                        help='print box and mask AP on the validation pictures after each epoch (default: off)')

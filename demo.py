@@ -7,21 +7,13 @@ import os
 import sys
 import tempfile
 import time
-from pathlib import Path
 
-from command_line import prediction_flags, run, thresholds
+from command_line import given_path, prediction_flags, run, thresholds
 from data.pictures import SUFFIXES, PictureError, find_pictures, one_line, read_picture, write_picture
 from data.visualize import draw_detections
 from model.checkpoint import CheckpointError
 
 WRITTEN = set(SUFFIXES) - {'.gif'}
-
-
-def given_path(text):
-    """A flag's value that names a file or a folder."""
-    if not text:  # Path would make it the current folder
-        raise argparse.ArgumentTypeError('is empty; name a folder')
-    return Path(text)
 
 
 def parse_arguments(argv=None):

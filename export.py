@@ -1,9 +1,8 @@
 """Make a checkpoint ready to hand on: the weights alone, in half precision, an eighth of what training keeps."""
 import argparse
 import sys
-from pathlib import Path
 
-from command_line import run
+from command_line import given_path, run
 from model.checkpoint import CheckpointError, halve, load_checkpoint, save_checkpoint
 
 
@@ -13,7 +12,7 @@ def parse_arguments(argv=None):
                     'exactly. It predicts, evaluates and can be finetuned like any other checkpoint.',
         epilog='example: python export.py --model_path weights/step0010000-ep003-loss5.715.pd --out weights/mine.pd')
     parser.add_argument('--model_path', required=True, help='folder of the checkpoint')
-    parser.add_argument('--out', type=Path, required=True, help='folder to write, which must not exist')
+    parser.add_argument('--out', type=given_path, required=True, help='folder to write, which must not exist')
     return parser.parse_args(argv)
 
 

@@ -4,11 +4,10 @@
 """
 import argparse
 import sys
-from pathlib import Path
 
 from tqdm import tqdm
 
-from command_line import count, prediction_flags, run, thresholds
+from command_line import count, given_path, prediction_flags, run, thresholds
 from data.coco import AnnotationError, CocoDataset
 from data.pictures import one_line
 from data.results import check_classes, predict, to_coco, write_results
@@ -25,7 +24,7 @@ def parse_arguments(argv=None):
                         help='folder of the pictures (default: %(default)s)')
     parser.add_argument('--test_anno_path', default='../COCO/annotations/image_info_test-dev2017.json',
                         help='file that lists the pictures and the classes (default: %(default)s)')
-    parser.add_argument('--out', type=Path,
+    parser.add_argument('--out', type=given_path,
                         default='results/detections_test-dev2017_yolactplus_results.json',
                         help='file to write (default: %(default)s)')
     parser.add_argument('--batch_size', type=count, default=1,

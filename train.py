@@ -1,22 +1,19 @@
 """Train YOLACT++ on a COCO-style dataset."""
 import dataclasses
 import math
-import os
 import re
 import shutil
 import signal
 import sys
 import time
-from collections import deque
-from typing import NamedTuple
-
-from tqdm import tqdm
+from typing import NamedTuple, Optional
 
 from command_line import training_arguments
 from data.coco import AnnotationError, CocoDataset
-from data.loader import Batches, LoaderError
+from data.loader import Batches
 from data.pictures import PictureError
 from data.results import check_classes, evaluate
+from data.workers import WorkerError
 from model.checkpoint import (
     Checkpoint,
     CheckpointError,
@@ -26,14 +23,14 @@ from model.checkpoint import (
     tensors_of,
 )
 from model.config import ConfigError, preset
+from training.interruption import Interruption
+from training.log import Log, say
+from training.recipe import CONF_LOSSES, MOMENTUM, WEIGHT_DECAY, Recipe, choose_recipe, learning_rate
 
 CHECKPOINTS_KEPT = 15
 CHECKPOINT_NAME = re.compile(r'step\d{7,}-ep\d{3,}-loss\S+\.pd')
-WARMUP_STEPS, WARMUP_LR = 500, 1e-4  # as published; a rate below 1e-4 starts at once
-MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4
+BEST_NAME = re.compile(r'best-step(\d{7,})-ap(\d\.\d{4})\.pd')
 MOST_SKIPPED = 10  # steps in a row whose loss is not finite
-# Shares of the published 800,000 steps after which the learning rate falls to a tenth.
-PUBLISHED_STEPS, DECAY_STEPS = 800_000, (280_000, 600_000, 700_000, 750_000)
 
 
 def main(argv=None):
@@ -57,7 +54,7 @@ def run_training(args, interruption):
             check_classes(validation, dataset.classes)
         args.save_dir.mkdir(parents=True, exist_ok=True)
         return train(args, start_run(args, dataset), dataset, validation, interruption)
-    except (AnnotationError, CheckpointError, DeviceError, FlagError, LoaderError, LossError, PictureError) as error:
+    except (AnnotationError, CheckpointError, DeviceError, FlagError, LossError, PictureError, WorkerError) as error:
         print(f'train.py: error: {error}', file=sys.stderr)
     except OSError as error:
         print(f'train.py: error: {error.filename or args.save_dir}: {error.strerror}; the last checkpoint is whole',
@@ -71,9 +68,9 @@ def open_dataset(annotations, images):
     if not dataset.has_annotations:
         raise AnnotationError(f'{annotations}: has no annotations')
     dataset.check_folder()
-    report(f'{annotations}: {len(dataset)} pictures, {len(dataset.classes)} classes')
+    say(f'{annotations}: {len(dataset)} pictures, {len(dataset.classes)} classes')
     if dataset.warnings:
-        report(*dataset.warnings[:3], f'annotations that are left out: {len(dataset.warnings)}')
+        say(*dataset.warnings[:3], f'annotations that are left out: {len(dataset.warnings)}')
     return dataset
 
 
@@ -85,51 +82,22 @@ class LossError(ArithmeticError):
     """Training that leads nowhere. The message is one line for the user."""
 
 
-class Interruption:
-    """Ctrl-C or a request to terminate, as a wish to stop that the training loop grants after a step."""
-
-    def __enter__(self):
-        import paddle  # noqa: F401  sets a handler of its own, which would replace these
-        self.signal = 0
-        self._parent = os.getppid()
-        self._earlier = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *_):
-        for number, handler in self._earlier.items():
-            signal.signal(number, handler)
-
-    def wanted(self):
-        """Whether to stop: a signal came, or the launcher that started this process is gone."""
-        if 'PADDLE_TRAINER_ID' in os.environ and os.getppid() != self._parent:
-            self.signal = self.signal or signal.SIGTERM
-        return self.signal != 0
-
-    def _note(self, number, _):
-        if not self.signal:
-            report('stopping after this step, with a checkpoint; once more stops at once')
-        self.signal = number
-        # Not both of them: the launcher answers Ctrl-C, which everyone hears, by a request to terminate.
-        signal.signal(number, self._stop)
-
-    def _stop(self, *_):
-        raise KeyboardInterrupt
-
-
 class Run(NamedTuple):
     """What changes as training goes on, and how it does.
 
     Attributes:
         network: `Yolact`.
         optimizer: Paddle's, of the network's parameters.
+        average: `Average` of the network; None without.
+        recipe: `Recipe`.
         start: step to start at.
-        recipe: dict of lr and lr_schedule.
         rank, processes: which of how many processes this is; the first one writes.
     """
     network: object
     optimizer: object
+    average: Optional[object]
+    recipe: Recipe
     start: int
-    recipe: dict
     rank: int = 0
     processes: int = 1
 
@@ -141,11 +109,13 @@ def start_run(args, dataset):
     from model.parallel import join
     from model.predictor import choose_device
     from model.yolact import Yolact
+    from training.average import Average
     choose_device(None if args.use_gpu is None else 'gpu' if args.use_gpu else 'cpu')
     rank, processes = join()
     paddle.seed(args.seed)
     checkpoint = open_checkpoint(args, dataset) if args.pattern == 1 else None
-    network = Yolact(configure(args, dataset, checkpoint))
+    recipe = recipe_of(args, checkpoint, processes)
+    network = Yolact(configure(args, dataset, checkpoint, recipe))
     start = args.initial_step or 0
     if checkpoint:
         restore(network, checkpoint, args.model_path)
@@ -154,11 +124,27 @@ def start_run(args, dataset):
         restore(network, load_checkpoint(args.backbone_weights), args.backbone_weights, other_classes=True)
     if start >= args.steps:
         raise FlagError(f'step {start} is done, and --steps={args.steps} asks for no more; raise it')
+    if recipe.freeze_bn:
+        network.freeze_batch_norm()
     optimizer = make_optimizer(network, checkpoint.velocity if checkpoint else {})
-    return Run(network, optimizer, start, recipe(args, checkpoint), rank, processes)
+    average = Average(network, recipe.ema, checkpoint and checkpoint.averaged) if recipe.ema else None
+    return Run(network, optimizer, average, recipe, start, rank, processes)
 
 
-def configure(args, dataset, checkpoint):
+def recipe_of(args, checkpoint, processes):
+    """The `Recipe` of the flags and the checkpoint."""
+    given = {field.name: getattr(args, field.name) for field in dataclasses.fields(Recipe)
+             if getattr(args, field.name) is not None}
+    earlier = checkpoint and checkpoint.recipe or {}
+    try:
+        return choose_recipe(given, earlier, args.pattern == 1, args.batch_size, processes,
+                             pretrained=args.pattern == 1 or args.backbone_weights is not None)
+    except ValueError as error:
+        raise CheckpointError(f'{args.model_path}: its recipe is damaged: {error}; give the flags anew, from another '
+                              'checkpoint') from None
+
+
+def configure(args, dataset, checkpoint, recipe):
     """The `Config` that the flags, the dataset and the checkpoint agree on."""
     num_classes = len(dataset.classes) + 1
     if args.num_classes not in (None, num_classes):
@@ -166,13 +152,18 @@ def configure(args, dataset, checkpoint):
                         f'which makes {num_classes} with background; leave the flag out')
     given = {name: getattr(args, name) for name in ('backbone_name', 'input_size', 'mask_dim')
              if getattr(args, name) is not None}
+    scores = CONF_LOSSES[recipe.conf_loss]
     try:
         if checkpoint is None:
-            return preset(**{'backbone_name': 'resnet50dcn', 'num_classes': num_classes, **given})
+            return preset(**{'backbone_name': 'resnet50dcn', 'num_classes': num_classes, 'scores': scores, **given})
         for name in given.keys() - {'input_size'}:
             if given[name] != getattr(checkpoint.config, name):
                 raise FlagError(f'--{name}={given[name]}, but {args.model_path} has '
                                 f'{getattr(checkpoint.config, name)}; leave the flag out')
+        if scores != checkpoint.config.scores:
+            raise FlagError(f'--conf_loss={recipe.conf_loss} trains {scores} scores, but {args.model_path} has '
+                            f'{checkpoint.config.scores} ones; choose another loss, or start with --pattern=0 '
+                            f'--backbone_weights={args.model_path}')
         return dataclasses.replace(checkpoint.config, **given)
     except ConfigError as error:
         raise FlagError(error) from None
@@ -180,7 +171,7 @@ def configure(args, dataset, checkpoint):
 
 def open_checkpoint(args, dataset):
     """The checkpoint to go on from, which must fit the dataset and the flags."""
-    checkpoint = load_checkpoint(args.model_path, optimizer=True)
+    checkpoint = load_checkpoint(args.model_path, training=True)
     if checkpoint.backbone_only:
         raise CheckpointError(f'{args.model_path}: only a backbone; start from it with --pattern=0 '
                               f'--backbone_weights={args.model_path}')
@@ -197,7 +188,7 @@ def open_checkpoint(args, dataset):
 def make_optimizer(network, velocity):
     """SGD with momentum and weight decay, as published, moving on with a velocity by parameter name."""
     import paddle
-    optimizer = paddle.optimizer.Momentum(WARMUP_LR, MOMENTUM, network.parameters(),
+    optimizer = paddle.optimizer.Momentum(1e-4, MOMENTUM, network.parameters(),
                                           weight_decay=paddle.regularizer.L2Decay(WEIGHT_DECAY))
     if velocity:
         names = {name: parameter.name for name, parameter in network.named_parameters()}
@@ -206,45 +197,28 @@ def make_optimizer(network, velocity):
     return optimizer
 
 
-def recipe(args, checkpoint):
-    """How to learn: what the flags say, else what the checkpoint's run did, else what suits the pattern."""
-    usual = dict(lr=1e-3, lr_schedule='steps') if args.pattern == 0 else dict(lr=1e-4, lr_schedule='constant')
-    earlier = checkpoint and checkpoint.recipe or {}
-    given = {key: value for key, value in (('lr', args.lr), ('lr_schedule', args.lr_schedule)) if value is not None}
-    return {**usual, **earlier, **given}
-
-
-def learning_rate(step, steps, lr, lr_schedule):
-    """The learning rate of a step, from 0, of so many: a warm-up, then the schedule down from lr."""
-    rate = lr
-    if lr_schedule == 'steps':
-        published = step * PUBLISHED_STEPS / min(steps, PUBLISHED_STEPS)
-        rate *= 0.1 ** sum(published >= decay for decay in DECAY_STEPS)
-    elif lr_schedule == 'cosine':
-        rate *= (1 + math.cos(math.pi * step / steps)) / 2
-    return min(rate, WARMUP_LR + max(lr - WARMUP_LR, 0) * step / WARMUP_STEPS)
-
-
 def train(args, run, dataset, validation, interruption):
     """The training loop. Returns the exit status."""
     import paddle
 
     from model.losses import Criterion
     from model.parallel import add_up, add_up_gradients, wait_for_all
-    network, optimizer = run.network, run.optimizer
-    criterion = Criterion(args.conf_loss, args.box_loss, args.negpos_ratio)
+    network, optimizer, recipe = run.network, run.optimizer, run.recipe
+    criterion = Criterion(recipe.conf_loss, recipe.box_loss, args.negpos_ratio)
     batches = Batches(dataset, network.config, args.batch_size, args.seed, args.pos_threshold, args.neg_threshold,
-                      run.rank, run.processes)
-    log = Log(run, args.steps, args.log_interval)
+                      recipe.augmentation, run.rank, run.processes)
+    pictures = args.batch_size * run.processes
+    log = Log(args.save_dir / 'log.jsonl', run.start, args.steps, args.log_interval, run.rank == 0)
     network.train()
+    asked = time.time()
     for step, batch in enumerate(batches.read_ahead(run.start, args.steps, args.num_workers), run.start + 1):
+        log.waiting(time.time() - asked)
         log.problems(batch.problems)
-        optimizer.set_lr(learning_rate(step - 1, args.steps, **run.recipe))
+        optimizer.set_lr(learning_rate(recipe, step - 1, args.steps, pictures))
         statistics = [(value, value.clone()) for value in network.parameters() if value.stop_gradient]
         targets = targets_of(batch)
         positives = int(add_up(paddle.to_tensor(len(targets.positives))))
-        losses = criterion(network, network(paddle.to_tensor(batch.pictures)), targets, positives,
-                           args.batch_size * run.processes)
+        losses = criterion(network, network(paddle.to_tensor(batch.pictures)), targets, positives, pictures)
         sum(losses.values()).backward()
         add_up_gradients(network.parameters())
         # Every process learns what happened in any of them, and does the same.
@@ -254,6 +228,8 @@ def train(args, run, dataset, validation, interruption):
         epoch = batches.epoch(step)
         if math.isfinite(sum(values) + gradients):
             optimizer.step()
+            if run.average:
+                run.average.update(step)
             log.step(step, epoch, optimizer.get_lr(), dict(zip(losses, values)))
         else:
             for value, before in statistics:
@@ -263,12 +239,17 @@ def train(args, run, dataset, validation, interruption):
 
         stop = wishes or log.in_a_row == MOST_SKIPPED
         if run.rank == 0 and log.totals and (step % args.save_interval == 0 or step == args.steps or stop):
-            report(f'saved {save(args, run, dataset.classes, step, epoch, log.mean())}')
+            name = f'step{step:07d}-ep{epoch:03d}-loss{log.mean():.3f}.pd'
+            say(f'saved {save(args, run, dataset.classes, step, epoch, name)}')
+            keep_newest(args.save_dir)
         if stop:
             wait_for_all()  # the launcher ends the others when one has ended
             break
         if run.rank == 0 and validation and (epoch > batches.epoch(step - 1) or step == args.steps):
-            validate(network, validation)
+            figures = validate(run, validation)
+            log.write(step, box_ap=figures.box['AP'], mask_ap=figures.mask['AP'])
+            keep_best(args, run, dataset.classes, step, epoch, figures.mask['AP'])
+        asked = time.time()
     log.close()
     if log.in_a_row == MOST_SKIPPED:
         raise LossError(f'the loss was not finite in {MOST_SKIPPED} steps in a row; look at the pictures named above, '
@@ -282,79 +263,45 @@ def sum_of_gradients(network):
     return paddle.add_n([parameter.grad.sum() for parameter in network.parameters() if parameter.grad is not None])
 
 
-class Log:
-    """What a run says while it goes on: a bar on a terminal, else a line now and then.
+def validate(run, dataset):
+    """Print AP on the validation pictures, of the averaged weights if there are any, and go on training."""
+    import contextlib
 
-    Of several processes only the first one tells of steps, and each one of the pictures that it skipped.
-    """
-
-    def __init__(self, run, steps, interval):
-        self.run, self.steps, self.interval = run, steps, interval
-        self.began = time.time()
-        self.totals = deque(maxlen=100)
-        self.skipped = self.in_a_row = 0
-        self.named = set()
-        self.bar = tqdm(total=steps, initial=run.start, unit='step', dynamic_ncols=True,
-                        disable=run.rank > 0 or not sys.stderr.isatty())
-
-    def step(self, step, epoch, rate, losses):
-        """Tell of a step: its epoch, learning rate and losses by name."""
-        self.totals.append(sum(losses.values()))
-        self.in_a_row = 0
-        shown = f'loss {self.totals[-1]:.3f} ' + ' '.join(f'{name} {value:.3f}' for name, value in losses.items())
-        self.bar.set_description_str(f'epoch {epoch} {shown}', refresh=False)
-        self.bar.update()
-        if self.bar.disable and self.run.rank == 0 and step % self.interval == 0:
-            pace = (time.time() - self.began) / (step - self.run.start)
-            left = tqdm.format_interval(pace * (self.steps - step))
-            report(f'step {step}/{self.steps} epoch {epoch} lr {rate:.2e} {shown} {pace:.2f} s/step, {left} left')
-
-    def skip(self, step, losses, image_ids):
-        """Tell of a step that was not taken, because a loss or a gradient is not finite."""
-        self.skipped += 1
-        self.in_a_row += 1
-        names = [name for name, value in losses.items() if not math.isfinite(value)] or ['gradient']
-        report(f'step {step} is skipped: {", ".join(names)} not finite; pictures {", ".join(map(str, image_ids))}')
-        self.bar.update()
-
-    def problems(self, lines):
-        """Name each damaged picture once."""
-        for line in sorted(set(lines) - self.named):
-            report(f'skipped: {line}')
-        self.named.update(lines)
-
-    def mean(self):
-        """The total loss, over the last 100 steps that were taken."""
-        return sum(self.totals) / len(self.totals)
-
-    def close(self):
-        self.bar.close()
-        if self.named:
-            report(f'pictures that were skipped: {len(self.named)}')
-        if self.skipped:
-            report(f'steps that were skipped: {self.skipped}')
-
-
-def validate(network, dataset):
-    """Print AP on the validation pictures, and go on training."""
     from model.predictor import Predictor
-    figures, problems = evaluate(Predictor.of(network, dataset.classes), dataset)
-    report(str(figures), *problems)
-    network.train()
+    with run.average.in_place() if run.average else contextlib.nullcontext():
+        figures, problems = evaluate(Predictor.of(run.network, dataset.classes), dataset)
+    say(str(figures), *problems)
+    run.network.train()
+    return figures
 
 
-def save(args, run, classes, step, epoch, loss):
-    """Write a checkpoint and remove all but the newest ones. Returns its folder."""
+def save(args, run, classes, step, epoch, name):
+    """Write a checkpoint. Returns its folder."""
     state = run.optimizer.state_dict()
     keys = {name: f'{parameter.name}_velocity_0' for name, parameter in run.network.named_parameters()}
     velocity = {name: state[key].numpy() for name, key in keys.items() if key in state}
-    folder = args.save_dir / f'step{step:07d}-ep{epoch:03d}-loss{loss:.3f}.pd'
-    save_checkpoint(folder, Checkpoint(run.network.config, classes, tensors_of(run.network), velocity, step, epoch,
-                                       args.seed, run.recipe))
-    earlier = [path for path in args.save_dir.iterdir() if CHECKPOINT_NAME.fullmatch(path.name)]
+    folder = args.save_dir / name
+    save_checkpoint(folder, Checkpoint(
+        run.network.config, classes, tensors_of(run.network), velocity, step, epoch, args.seed,
+        dataclasses.asdict(run.recipe), averaged=run.average.tensors() if run.average else {}))
+    return folder
+
+
+def keep_newest(save_dir):
+    """Remove all but the newest checkpoints."""
+    earlier = [path for path in save_dir.iterdir() if CHECKPOINT_NAME.fullmatch(path.name)]
     for path in sorted(earlier, key=lambda path: path.stat().st_mtime)[:-CHECKPOINTS_KEPT]:
         shutil.rmtree(path)
-    return folder
+
+
+def keep_best(args, run, classes, step, epoch, ap):
+    """Keep the checkpoint of the best mask AP of this run apart from the others."""
+    earlier = {path: float(match[2]) for path in args.save_dir.iterdir()
+               if (match := BEST_NAME.fullmatch(path.name)) and int(match[1]) < step}
+    if ap > max(earlier.values(), default=-1):
+        say(f'best so far: {save(args, run, classes, step, epoch, f"best-step{step:07d}-ap{ap:.4f}.pd")}')
+        for path in earlier:
+            shutil.rmtree(path)
 
 
 def targets_of(batch):
@@ -366,12 +313,6 @@ def targets_of(batch):
     return Targets(to(assigned.labels), to(batch.boxes), to(batch.classes), to(batch.masks), to(batch.semantic),
                    to(assigned.positives), to(assigned.objects), [to(rows) for rows in assigned.masked],
                    to(assigned.mask_weights))
-
-
-def report(*lines):
-    """Lines for the user, above the bar."""
-    for line in lines:
-        tqdm.write(line, file=sys.stderr)
 
 
 if __name__ == '__main__':

@@ -49,20 +49,21 @@ class View(NamedTuple):
     boxes: np.ndarray
 
 
-def make_sample(picture, objects, config, rng=None):
+def make_sample(picture, objects, config, rng=None, augmentation='full'):
     """Resize a picture and its objects to a network's input, at random variations of it for training.
 
     Args:
         picture: uint8 [h, w, 3], BGR.
         objects: `coco.Objects`.
         config: the network's `Config`.
-        rng: numpy Generator for expansion, crop, mirroring and photometric distortion; None leaves the picture as it
-            is.
+        rng: numpy Generator for the variations; None leaves the picture as it is.
+        augmentation: 'full' for expansion, crop, mirroring and photometric distortion, as published; 'light' for the
+            last two.
     Returns:
         `Sample`.
     """
     regular = np.arange(len(objects)) < len(objects) - objects.num_crowds
-    view = choose_view(picture.shape[1::-1], objects.boxes, regular, rng)
+    view = choose_view(picture.shape[1::-1], objects.boxes, regular, rng, augmentation)
     pixels = warp(picture, view.transform, config.input_size)
     if rng is not None:
         left, top, right, bottom = _extent(picture, view.transform, config.input_size)
@@ -78,7 +79,7 @@ def make_sample(picture, objects, config, rng=None):
     return Sample(pixels, view.boxes[wanted], labels, view.boxes[view.kept & ~regular], masks, semantic)
 
 
-def choose_view(size, boxes, regular, rng=None):
+def choose_view(size, boxes, regular, rng=None, augmentation='full'):
     """Which part of a picture to show.
 
     Args:
@@ -86,11 +87,12 @@ def choose_view(size, boxes, regular, rng=None):
         boxes: float32 [n, 4], x0 y0 x1 y1 in its pixels.
         regular: bool [n], false for crowds.
         rng: numpy Generator; None shows the whole picture.
+        augmentation: as `make_sample` takes it.
     Returns:
         `View`, with a regular object in it if the picture has one that is not too thin.
     """
     for _ in range(VIEWS if rng is not None else 0):
-        view = _look(*_draw_view(size, boxes, regular, rng), boxes)
+        view = _look(*_draw_view(size, boxes, regular, rng, augmentation), boxes)
         if (view.kept & regular).any() or not regular.any():
             return view
     return _look(scaling(1 / size[0], 1 / size[1]), True, boxes)
@@ -102,12 +104,15 @@ def _look(transform, kept, boxes):
     return View(transform, kept & (boxes[:, 2:] - boxes[:, :2] >= MIN_SIDE).all(1), boxes)
 
 
-def _draw_view(size, boxes, regular, rng):
+def _draw_view(size, boxes, regular, rng, augmentation):
     """An affine to the unit square, and bool [n], the objects that it keeps."""
-    canvas, corner = _expand(np.array(size), rng)
-    crop, kept = _crop(canvas, boxes + np.tile(corner, 2), regular, rng)
-    x, y = crop[2:] - crop[:2]
-    transform = compose(scaling(1 / x, 1 / y), shift(*(corner - crop[:2])))
+    if augmentation == 'full':
+        canvas, corner = _expand(np.array(size), rng)
+        crop, kept = _crop(canvas, boxes + np.tile(corner, 2), regular, rng)
+        x, y = crop[2:] - crop[:2]
+        transform = compose(scaling(1 / x, 1 / y), shift(*(corner - crop[:2])))
+    else:
+        transform, kept = scaling(1 / size[0], 1 / size[1]), np.ones(len(boxes), bool)
     return compose(MIRROR, transform) if rng.random() < 0.5 else transform, kept
 
 

@@ -4,10 +4,10 @@
         meta.json               the config, the classes, step, epoch, seed, versions
         model.safetensors       parameters and batch-norm statistics by name
         optimizer.safetensors   the optimizer's velocity of each parameter, if training may go on from here
+        averaged.safetensors    parameters and statistics averaged over the run, if it was asked to; these predict
 """
 import dataclasses
 import json
-import math
 import os
 import re
 import shutil
@@ -25,7 +25,8 @@ from model.classes import Classes
 from model.config import Config
 
 FORMAT = 1
-META, MODEL, OPTIMIZER = 'meta.json', 'model.safetensors', 'optimizer.safetensors'
+META, MODEL = 'meta.json', 'model.safetensors'
+OPTIMIZER, AVERAGED = 'optimizer.safetensors', 'averaged.safetensors'
 CLASS_LAYERS = re.compile(r'conf_layer|semantic_seg_conv|maskiou_net\.10\.')
 _PLAIN = ('step', 'epoch', 'seed', 'recipe', 'backbone_only')  # fields that JSON holds as they are
 _STALE = 3600  # seconds, after which nobody is still writing a draft
@@ -47,8 +48,9 @@ class Checkpoint:
         step: how many steps made it, None when it was converted.
         epoch: of that step.
         seed: of the run that made it.
-        recipe: dict, how that run learns, as train.py goes on with it: lr and lr_schedule.
+        recipe: dict, how that run learns, as train.py goes on with it (`training.recipe.Recipe`).
         backbone_only: whether there is nothing but a backbone, to start training from.
+        averaged: numpy arrays by parameter name, averaged over the run; empty where it did not.
     """
     config: Config
     classes: Optional[Classes]
@@ -59,6 +61,7 @@ class Checkpoint:
     seed: Optional[int] = None
     recipe: Optional[dict] = None
     backbone_only: bool = False
+    averaged: dict = field(default_factory=dict)
 
 
 def check_place(folder):
@@ -71,7 +74,7 @@ def check_place(folder):
     """
     folder = _absolute(folder)
     if folder.is_dir():
-        alien = sorted({path.name for path in folder.iterdir()} - {META, MODEL, OPTIMIZER})
+        alien = sorted({path.name for path in folder.iterdir()} - {META, MODEL, OPTIMIZER, AVERAGED})
         if alien:
             raise CheckpointError(f'{folder}: holds {alien[0]}, which is of no checkpoint; name another folder')
     elif os.path.lexists(folder):
@@ -96,8 +99,9 @@ def save_checkpoint(folder, checkpoint):
     try:
         draft.mkdir()
         _write_tensors(draft / MODEL, checkpoint.tensors)
-        if checkpoint.velocity:
-            _write_tensors(draft / OPTIMIZER, checkpoint.velocity)
+        for name, tensors in ((OPTIMIZER, checkpoint.velocity), (AVERAGED, checkpoint.averaged)):
+            if tensors:
+                _write_tensors(draft / name, tensors)
         (draft / META).write_text(json.dumps(_describe(checkpoint), indent=1, ensure_ascii=False), 'utf-8')
         for path in (*draft.iterdir(), draft):
             _flush(path)
@@ -123,12 +127,13 @@ def _remove_stale(parent):
             shutil.rmtree(draft, ignore_errors=True)
 
 
-def load_checkpoint(folder, optimizer=False):
+def load_checkpoint(folder, training=False):
     """Read a checkpoint.
 
     Args:
         folder: its folder.
-        optimizer: whether the optimizer's velocity is wanted too.
+        training: whether to go on with training, which takes all that there is. Otherwise there is no velocity, and
+            the averaged weights, where there are any, are the weights.
     Returns:
         `Checkpoint`, its tensors float32.
     Raises:
@@ -147,13 +152,17 @@ def load_checkpoint(folder, optimizer=False):
         problem = f'{error} is missing' if isinstance(error, KeyError) else error
         raise CheckpointError(f'{folder / META}: does not describe a network: {problem}; take the file that was saved '
                               'with the weights') from None
+    averaged = _read_tensors(folder / AVERAGED) if (folder / AVERAGED).exists() else {}
+    if averaged and not training:
+        return Checkpoint(config, classes, averaged, **rest)
     tensors = _read_tensors(folder / MODEL)
-    velocity = _read_tensors(folder / OPTIMIZER) if optimizer and (folder / OPTIMIZER).exists() else {}
-    for name, value in velocity.items():
-        if name not in tensors or value.shape != tensors[name].shape:
-            raise CheckpointError(f'{folder / OPTIMIZER}: its {name} belongs to other weights than {MODEL}; take the '
-                                  'one that was saved with it, or remove it to start with an optimizer at rest')
-    return Checkpoint(config, classes, tensors, velocity, **rest)
+    velocity = _read_tensors(folder / OPTIMIZER) if training and (folder / OPTIMIZER).exists() else {}
+    for file, values in ((OPTIMIZER, velocity), (AVERAGED, averaged)):
+        for name, value in values.items():
+            if name not in tensors or value.shape != tensors[name].shape:
+                raise CheckpointError(f'{folder / file}: its {name} belongs to other weights than {MODEL}; take the '
+                                      'one that was saved with it, or remove it to go on without it')
+    return Checkpoint(config, classes, tensors, velocity, averaged=averaged, **rest)
 
 
 def _read_classes(described, config, backbone_only):
@@ -173,10 +182,8 @@ def _check_plain(step, epoch, seed, recipe, backbone_only):
             raise ValueError(f'{name} is {value!r}')
     if type(backbone_only) is not bool:
         raise ValueError(f'backbone_only is {backbone_only!r}')
-    if recipe is not None:
-        lr, lr_schedule = recipe['lr'], recipe['lr_schedule']
-        if len(recipe) != 2 or type(lr) not in (int, float) or not 0 < lr < math.inf or type(lr_schedule) is not str:
-            raise ValueError(f'recipe is {recipe!r}')
+    if recipe is not None and type(recipe) is not dict:
+        raise ValueError(f'recipe is {recipe!r}')
 
 
 def restore(network, checkpoint, folder, other_classes=False):

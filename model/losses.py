@@ -201,7 +201,6 @@ def _judged(labels):
 
 
 BOX_LOSSES = {'ciou': ciou_loss, 'smooth_l1': smooth_l1_loss}
-CONF_LOSSES = {'ce_loss': 'softmax', 'ohem_loss': 'softmax', 'focal_loss': 'sigmoid', 'ghm_c_loss': 'sigmoid'}
 
 
 @dataclass(frozen=True)
@@ -209,7 +208,7 @@ class Criterion:
     """All losses of a batch.
 
     Args:
-        conf_loss: one of `CONF_LOSSES`, which says how logits become the scores that it trains.
+        conf_loss: 'ce_loss', 'ohem_loss', 'focal_loss' or 'ghm_c_loss'.
         box_loss: 'ciou' or 'smooth_l1'.
         negpos_ratio: background anchors a positive, for 'ohem_loss'.
     """

@@ -76,6 +76,13 @@ class Yolact(nn.Layer):
             prior[:] = -np.log(99)
         self.prediction_layers[0].conf_layer.bias.set_value(prior.flatten())
 
+    def freeze_batch_norm(self):
+        """Keep batch normalisation's statistics and scale as they are from now on, in training too."""
+        for layer in self.sublayers():
+            if isinstance(layer, nn.BatchNorm2D):
+                layer._use_global_stats = True
+                layer.weight.stop_gradient = layer.bias.stop_gradient = True
+
     def normalize(self, pictures):
         """
         Args:

@@ -60,6 +60,12 @@ def test_mirroring_flips_picture_boxes_and_masks_alike():
     assert (mirrored.semantic[0] != plain.semantic[0, :, ::-1]).mean() < 0.02
 
 
+def test_light_augmentation_shows_the_whole_picture():
+    for seed in range(20):
+        sample = make_sample(picture(), objects((10, 15, 60, 45)), CONFIG, np.random.default_rng(seed), 'light')
+        assert sample.boxes[0, [1, 3]].tolist() == [0.25, 0.75] and sample.boxes[0, 0] in np.float32([0.1, 0.4])
+
+
 def test_a_crop_of_an_expanded_picture_by_hand():
     some, things = np.full((60, 100, 3), 200, np.uint8), objects((10, 15, 60, 45), (90, 30, 100, 60))
     # The picture at 20, 30 of 200 x 120, a crop of 100 x 84 from 10, 0: the picture starts at 10, 30 in it.

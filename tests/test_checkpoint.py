@@ -34,7 +34,7 @@ def test_what_is_saved_is_loaded(network, tmp_path):
     saved = Checkpoint(network.config, CLASSES, tensors_of(network), velocity, 12, 3, 5,
                        {'lr': 0.01, 'lr_schedule': 'cosine'})
     save_checkpoint(tmp_path / 'a' / 'b.pd', saved)
-    loaded = load_checkpoint(tmp_path / 'a' / 'b.pd', optimizer=True)
+    loaded = load_checkpoint(tmp_path / 'a' / 'b.pd', training=True)
     for field in ('config', 'classes', 'step', 'epoch', 'seed', 'recipe', 'backbone_only'):
         assert getattr(loaded, field) == getattr(saved, field)
     for tensors in ('tensors', 'velocity'):
@@ -147,8 +147,7 @@ def change_meta(folder, **changes):
     ({'config': {'backbone_name': 'resnet50', 'block': 'basic', 'depths': [3, 4, 6, 10 ** 9]}}, 'is outside 1 to 64'),
     ({'config': {'backbone_name': 'resnet50', 'block': 'basic', 'depths': 7}}, 'does not describe a network'),
     ({'step': '7'}, "step is '7'"), ({'epoch': -1}, 'epoch is -1'), ({'seed': True}, 'seed is True'),
-    ({'backbone_only': 'no'}, "backbone_only is 'no'"), ({'recipe': {'lr': 'x', 'lr_schedule': 'cosine'}}, 'recipe is'),
-    ({'recipe': {}}, "'lr' is missing"), ({'recipe': []}, 'does not describe a network'),
+    ({'backbone_only': 'no'}, "backbone_only is 'no'"), ({'recipe': []}, 'recipe is'),
     ({'classes': None}, 'no classes'),
     ({'classes': {'names': ['a'], 'ids': [1]}}, '1 classes and a network of 9 with background'),
     ({'classes': {'names': ['a', 'b'], 'ids': [1, 1]}}, 'a category id stands for two classes')])
@@ -182,7 +181,7 @@ def test_paths_that_the_system_refuses(folder, tmp_path):
 def test_an_optimizer_of_other_weights(network, folder, velocity):
     save_file(velocity, folder / 'optimizer.safetensors')
     with pytest.raises(CheckpointError, match='belongs to other weights than model.safetensors'):
-        load_checkpoint(folder, optimizer=True)
+        load_checkpoint(folder, training=True)
 
 
 @pytest.mark.parametrize('damage', [lambda data: data[:1000], lambda data: b'', lambda data: b'\xff' * 9 + data[9:]])

@@ -62,7 +62,7 @@ def test_two_processes_take_the_step_of_one_with_twice_the_batch(folder, tmp_pat
 
 def test_only_the_first_process_writes_and_tells(folder, tmp_path):
     printed = python(tmp_path, *training(folder, 2))
-    checkpoint, = (tmp_path / 'out').iterdir()
+    checkpoint, = (tmp_path / 'out').glob('step*.pd')
     assert load_checkpoint(checkpoint).step == 2
     assert checkpoint.name.startswith('step0000002-ep001-')  # two steps of two pictures are an epoch of four
     assert 'step 2/2 ' in printed
@@ -80,8 +80,8 @@ def test_a_launcher_that_is_asked_to_stop_leaves_a_checkpoint_and_no_processes(f
     send(launcher.pid, number)
     launcher.wait(60)
     wait_until(lambda: 'saved out/step' in log.read_text())
-    checkpoint, = (tmp_path / 'out').iterdir()
-    assert load_checkpoint(checkpoint, optimizer=True).velocity
+    checkpoint, = (tmp_path / 'out').glob('step*.pd')
+    assert load_checkpoint(checkpoint, training=True).velocity
     wait_until(lambda: f'{folder}'.encode() not in b''.join(map(commands, Path('/proc').glob('[0-9]*/cmdline'))))
 
 

@@ -19,6 +19,7 @@ from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, tenso
 from model.classes import Classes
 from model.config import preset
 from model.yolact import Yolact
+from training.recipe import FINETUNING
 
 ROOT = Path(train.__file__).parent
 
@@ -48,7 +49,7 @@ def run(*arguments):
 
 def checkpoints(folder):
     """Checkpoints by step."""
-    return {load_checkpoint(path).step: path for path in folder.iterdir()}
+    return {load_checkpoint(path).step: path for path in folder.glob('step*.pd')}
 
 
 @pytest.fixture(scope='module')
@@ -79,6 +80,78 @@ def test_lines_tell_every_loss(short_run):
         words = line.split()
         values = [float(words[words.index(name) + 1]) for name in ('box', 'mask', 'class', 'mask_iou', 'semantic')]
         assert float(words[words.index('loss') + 1]) == pytest.approx(sum(values), abs=0.005)
+
+
+def test_the_log_file_has_a_line_for_each_step_and_evaluation(short_run):
+    out, lines = short_run
+    told = [json.loads(line) for line in (out / 'log.jsonl').read_text().splitlines()]
+    steps = [line for line in told if 'loss' in line]
+    assert [line['step'] for line in steps] == [1, 2, 3, 4, 5, 6]
+    for line in steps:
+        losses = [line[name] for name in ('box', 'mask', 'class', 'mask_iou', 'semantic')]
+        assert line['loss'] == pytest.approx(sum(losses))
+        assert 0 <= line['data_time'] <= line['step_time']
+    assert steps[2]['lr'] == pytest.approx(1e-4 + 2 / 500 * 0.0099)  # of the third step, from 0
+    evaluations = [line for line in told if 'mask_ap' in line]
+    assert [line['step'] for line in evaluations] == [4, 6]  # an epoch is four steps
+    assert all(-1 <= line['box_ap'] <= 1 for line in evaluations)
+
+
+def test_the_best_checkpoint_is_kept_apart(folder, tmp_path):
+    args = training_arguments([f'--save_dir={tmp_path}'])
+    network = Yolact(preset(**SMALL))
+    state = train.Run(network, train.make_optimizer(network, {}), None, FINETUNING, 0)
+    classes = Classes([*'abcdefgh'], range(8))
+    for step, ap in ((4, 0.1), (8, 0.3), (12, 0.2), (16, 0.3)):
+        train.keep_best(args, state, classes, step, 0, ap)
+    assert [path.name for path in tmp_path.iterdir()] == ['best-step0000008-ap0.3000.pd']
+    assert load_checkpoint(tmp_path / 'best-step0000008-ap0.3000.pd').step == 8
+
+
+def test_averaged_weights_are_saved_predict_and_go_on(folder, tmp_path):
+    status, lines = run(*flags(folder, steps=3, save_interval=1, lr=0.01, ema=0.6, save_dir=tmp_path / 'a'))
+    assert status == 0, lines
+    found = {step: load_checkpoint(path, training=True) for step, path in checkpoints(tmp_path / 'a').items()}
+    for step in (2, 3):
+        decay = min(0.6, step / (step + 9))
+        for name, value in found[step].averaged.items():
+            expected = decay * found[step - 1].averaged[name] + (1 - decay) * found[step].tensors[name]
+            np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-6, err_msg=name)
+    predicting = load_checkpoint(checkpoints(tmp_path / 'a')[3])
+    for name, value in predicting.tensors.items():
+        np.testing.assert_array_equal(value, found[3].averaged[name])
+    status, lines = run(*flags(folder, pattern=1, model_path=checkpoints(tmp_path / 'a')[2], steps=3,
+                               save_dir=tmp_path / 'b'))
+    assert status == 0, lines
+    resumed = load_checkpoint(checkpoints(tmp_path / 'b')[3], training=True)
+    for name, value in resumed.averaged.items():
+        np.testing.assert_array_equal(value, found[3].averaged[name])
+
+
+def test_frozen_batch_norm_stays_as_it_is(folder, short_run, tmp_path):
+    before = load_checkpoint(checkpoints(short_run[0])[6]).tensors
+    status, lines = run(*flags(folder, pattern=1, model_path=checkpoints(short_run[0])[6], steps=8, freeze_bn='true',
+                               save_dir=tmp_path))
+    assert status == 0, lines
+    after = load_checkpoint(checkpoints(tmp_path)[8]).tensors
+    kept = {name for name in before if np.array_equal(before[name], after[name])}
+    norms = {name.removesuffix('._mean') for name in before if name.endswith('._mean')}
+    assert len(norms) == 20
+    assert kept >= {f'{name}.{part}' for name in norms for part in ('weight', 'bias', '_mean', '_variance')}
+    assert 'backbone.conv1.weight' not in kept
+
+
+@pytest.mark.parametrize('loss', ['focal_loss', 'ghm_c_loss'])
+def test_losses_of_sigmoid_scores_are_remembered(folder, tmp_path, loss, capsys):
+    status, lines = run(*flags(folder, steps=2, conf_loss=loss, save_dir=tmp_path))
+    assert status == 0, lines
+    checkpoint = load_checkpoint(checkpoints(tmp_path)[2])
+    assert (checkpoint.config.scores, checkpoint.recipe['conf_loss']) == ('sigmoid', loss)
+    again = flags(folder, pattern=1, model_path=checkpoints(tmp_path)[2], steps=3, save_dir=tmp_path)
+    assert 'trains softmax scores, but ' in complaint(capsys, *again, '--conf_loss=ce_loss')
+    status, lines = run(*again)
+    assert status == 0, lines
+    assert load_checkpoint(checkpoints(tmp_path)[3]).recipe['conf_loss'] == loss
 
 
 def test_a_damaged_picture_is_named_once_and_does_not_stop_a_run(short_run):
@@ -143,7 +216,7 @@ def test_a_run_that_is_asked_to_stop_saves_and_goes_on_later(folder, tmp_path, n
 
 
 def test_stopping_twice_stops_at_once(folder, tmp_path):
-    process = start(*flags(folder, steps=1000, batch_size=8, save_dir=tmp_path))
+    process = start(*flags(folder, steps=1000, batch_size=16, save_dir=tmp_path))
     process.send_signal(signal.SIGTERM)
     assert process.stderr.readline().startswith('stopping after this step')
     process.send_signal(signal.SIGTERM)
@@ -171,7 +244,7 @@ def test_a_loss_that_is_never_finite_stops_the_run_with_finite_weights(folder, t
     assert lines[-1].startswith('train.py: error: the loss was not finite in 10 steps in a row; ')
     assert sum(' is skipped: ' in line for line in lines) == 10
     path, = checkpoints(tmp_path).values()
-    checkpoint = load_checkpoint(path, optimizer=True)
+    checkpoint = load_checkpoint(path, training=True)
     for tensors in (checkpoint.tensors, checkpoint.velocity):
         assert all(np.isfinite(tensor).all() for tensor in tensors.values())
 
@@ -210,37 +283,16 @@ def test_a_converted_checkpoint_starts_where_it_is_told(folder, tmp_path):
 
 
 def test_only_the_newest_15_checkpoints_are_kept_and_nothing_else_is_touched(tmp_path):
-    network = Yolact(preset(**SMALL))
-    classes = Classes([*'abcdefgh'], range(8))
-    (tmp_path / 'shapes.pd').mkdir()
+    for name in ('shapes.pd', 'best-step0000001-ap0.1000.pd'):
+        (tmp_path / name).mkdir()
     (tmp_path / 'step-notes.txt').write_text('mine')
-    args = training_arguments([f'--save_dir={tmp_path}'])
-    state = train.Run(network, train.make_optimizer(network, {}), 0, {})
     for step in range(17):
-        train.save(args, state, classes, step, 0, 5.0)
+        (tmp_path / f'step{step:07d}-ep000-loss5.000.pd').mkdir()
+        os.utime(tmp_path / f'step{step:07d}-ep000-loss5.000.pd', (step, step))
+        train.keep_newest(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        'shapes.pd', 'step-notes.txt', *(f'step{step:07d}-ep000-loss5.000.pd' for step in range(2, 17))]
-
-
-@pytest.mark.parametrize('step, steps, schedule, expected', [
-    (0, 800_000, 'steps', 1e-4), (250, 800_000, 'steps', 5.5e-4), (500, 800_000, 'steps', 1e-3),
-    (279_999, 800_000, 'steps', 1e-3), (280_000, 800_000, 'steps', 1e-4), (600_000, 800_000, 'steps', 1e-5),
-    (700_000, 900_000, 'steps', 1e-6), (800_000, 900_000, 'steps', 1e-7),  # longer runs keep the published steps
-    (3499, 10_000, 'steps', 1e-3), (3500, 10_000, 'steps', 1e-4),  # shorter ones shrink them
-    (5000, 10_000, 'cosine', 5e-4), (9999, 10_000, 'constant', 1e-3)])
-def test_learning_rate(step, steps, schedule, expected):
-    assert train.learning_rate(step, steps, 1e-3, schedule) == pytest.approx(expected, rel=1e-3)
-
-
-@pytest.mark.parametrize('pattern, earlier, given, expected', [
-    (0, None, {}, (1e-3, 'steps')),
-    (1, None, {}, (1e-4, 'constant')),
-    (1, dict(lr=0.02, lr_schedule='cosine'), {}, (0.02, 'cosine')),
-    (1, dict(lr=0.02, lr_schedule='cosine'), dict(lr=0.5), (0.5, 'cosine'))])
-def test_a_recipe_comes_from_flags_then_checkpoint_then_pattern(pattern, earlier, given, expected):
-    args = training_arguments([f'--pattern={pattern}', *(f'--{key}={value}' for key, value in given.items())])
-    checkpoint = Checkpoint(None, None, {}, recipe=earlier) if pattern else None
-    assert tuple(train.recipe(args, checkpoint).values()) == expected
+        'best-step0000001-ap0.1000.pd', 'shapes.pd', 'step-notes.txt',
+        *(f'step{step:07d}-ep000-loss5.000.pd' for step in range(2, 17))]
 
 
 def complaint(capsys, *arguments):

@@ -1,0 +1,1 @@
+"""What train.py is made of: how a run learns, what it says, how it ends."""

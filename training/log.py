@@ -1,0 +1,105 @@
+"""What a run says while it goes on."""
+import json
+import math
+import sys
+import time
+from collections import deque
+
+from tqdm import tqdm
+
+MEAN_OF = 100  # steps that the loss in a checkpoint's name is the mean of
+
+
+class Log:
+    """A bar on a terminal, else a line now and then; and a JSON object a line in a file.
+
+    Of several processes only the first one tells of steps, and each one of the pictures that it skipped.
+
+    Args:
+        file: Path of the file, which is appended to. Each line holds time (seconds since 1970), step, epoch, lr,
+            loss, each loss by its name, data_time and step_time (seconds, means since the line before), or, after an
+            evaluation, time, step, box_ap and mask_ap.
+        start, steps: of the run.
+        interval: steps between lines.
+        leader: whether this is the first process.
+        scalars: also gets every number of the file, as `scalars(step, name, value)`; None for no one.
+    Attributes:
+        in_a_row: how many steps were skipped, the last one among them.
+    """
+
+    def __init__(self, file, start, steps, interval, leader=True, scalars=None):
+        self.file, self.start, self.steps, self.interval = file, start, steps, interval
+        self.leader, self.scalars = leader, scalars
+        self.began = self.last = time.time()
+        self.waited, self.told = 0.0, start
+        self.totals = deque(maxlen=MEAN_OF)
+        self.skipped = self.in_a_row = 0
+        self.named = set()
+        self.bar = tqdm(total=steps, initial=start, unit='step', dynamic_ncols=True,
+                        disable=not leader or not sys.stderr.isatty())
+
+    def waiting(self, seconds):
+        """Take account of time that was spent waiting for a batch."""
+        self.waited += seconds
+
+    def step(self, step, epoch, rate, losses):
+        """Tell of a step: its epoch, learning rate and losses by name."""
+        self.in_a_row = 0
+        self.totals.append(sum(losses.values()))
+        shown = f'loss {self.totals[-1]:.3f} ' + ' '.join(f'{name} {value:.3f}' for name, value in losses.items())
+        self.bar.set_description_str(f'epoch {epoch} lr {rate:.2e} {shown}', refresh=False)
+        self.bar.update()
+        if self.leader and (step % self.interval == 0 or step == self.steps):
+            self._line(step, epoch, rate, losses, shown)
+
+    def _line(self, step, epoch, rate, losses, shown):
+        now, count = time.time(), step - self.told
+        data_time, step_time = self.waited / count, (now - self.last) / count
+        self.write(step, epoch=epoch, lr=rate, loss=self.totals[-1], **losses, data_time=data_time,
+                   step_time=step_time)
+        self.last, self.told, self.waited = now, step, 0.0
+        if self.bar.disable:
+            left = tqdm.format_interval((now - self.began) / (step - self.start) * (self.steps - step))
+            say(f'step {step}/{self.steps} epoch {epoch} lr {rate:.2e} {shown} {step_time:.2f} s/step '
+                f'({data_time:.2f} of them waiting for data), {left} left')
+        else:
+            self.bar.set_postfix_str(f'{data_time:.2f} s of a step waiting for data', refresh=False)
+
+    def write(self, step, **numbers):
+        """Put numbers about a step into the file."""
+        with open(self.file, 'a', encoding='utf-8') as file:
+            file.write(json.dumps({'time': round(time.time(), 3), 'step': step, **numbers}) + '\n')
+        if self.scalars:
+            for name, value in numbers.items():
+                self.scalars(step, name, value)
+
+    def skip(self, step, losses, image_ids):
+        """Tell of a step that was not taken, because a loss or a gradient is not finite."""
+        self.skipped += 1
+        self.in_a_row += 1
+        names = [name for name, value in losses.items() if not math.isfinite(value)] or ['gradient']
+        say(f'step {step} is skipped: {", ".join(names)} not finite; pictures {", ".join(map(str, image_ids))}')
+        self.bar.update()
+
+    def problems(self, lines):
+        """Name each damaged picture once."""
+        for line in sorted(set(lines) - self.named):
+            say(f'skipped: {line}')
+        self.named.update(lines)
+
+    def mean(self):
+        """The total loss, over the last 100 steps that were taken; None before the first one."""
+        return sum(self.totals) / len(self.totals) if self.totals else None
+
+    def close(self):
+        self.bar.close()
+        if self.named:
+            say(f'pictures that were skipped: {len(self.named)}')
+        if self.skipped:
+            say(f'steps that were skipped: {self.skipped}')
+
+
+def say(*lines):
+    """Lines for the user, above the bar."""
+    for line in lines:
+        tqdm.write(line, file=sys.stderr)
