@@ -24,13 +24,17 @@ def add_up(tensor):
 
 
 def add_up_gradients(parameters):
-    """Give every parameter the sum of its gradients over all processes, in one message."""
+    """Give every parameter that is trained the sum of its gradients over all processes, in one message.
+
+    A process whose pictures have no objects has no gradient for some of them, and counts as zero.
+    """
     if dist.get_world_size() == 1:
         return
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    trained = [parameter for parameter in parameters if not parameter.stop_gradient]
+    gradients = [paddle.zeros_like(parameter) if parameter.grad is None else parameter.grad for parameter in trained]
     message = add_up(paddle.concat([gradient.flatten() for gradient in gradients]))
-    for gradient, part in zip(gradients, message.split([gradient.size for gradient in gradients])):
-        paddle.assign(part.reshape(gradient.shape), gradient)
+    for parameter, part in zip(trained, message.split([parameter.size for parameter in trained])):
+        parameter.grad = part.reshape(parameter.shape)
 
 
 def wait_for_all():

@@ -1,4 +1,5 @@
 """Several processes that train one network, on a CPU through gloo."""
+import json
 import os
 import signal
 import subprocess
@@ -49,15 +50,31 @@ def wait_until(happened):
         time.sleep(0.1)
 
 
-def test_two_processes_take_the_step_of_one_with_twice_the_batch(folder, tmp_path):
-    python(tmp_path, TESTS / 'parallel_step.py', folder, 'alone.npz', 4)
-    python(tmp_path, *LAUNCH, TESTS / 'parallel_step.py', folder, 'together.npz', 2)
+def assert_same_step(folder, tmp_path, batch_size):
+    """Two processes have the gradients of one with twice the batch."""
+    python(tmp_path, TESTS / 'parallel_step.py', folder, 'alone.npz', 2 * batch_size)
+    python(tmp_path, *LAUNCH, TESTS / 'parallel_step.py', folder, 'together.npz', batch_size)
     with np.load(tmp_path / 'alone.npz') as alone, np.load(tmp_path / 'together.npz') as together:
         assert set(alone) == set(together) and len(alone.files) > 50
         largest = max(np.abs(alone[name]).max() for name in alone)
         for name in alone:
             scale = max(np.abs(alone[name]).max(), 1e-3 * largest)
             np.testing.assert_allclose(together[name], alone[name], atol=3e-5 * scale, err_msg=name)
+
+
+def test_two_processes_take_the_step_of_one_with_twice_the_batch(folder, tmp_path):
+    assert_same_step(folder, tmp_path, 2)
+
+
+def test_a_process_whose_pictures_have_no_objects_keeps_step_with_the_others(tmp_path):
+    write_dataset(tmp_path, train=2, val=0, test=0, width=160, height=120)
+    path = tmp_path / 'annotations/instances_train.json'
+    content = json.loads(path.read_text())
+    objects = content['annotations']
+    full = max(content['images'], key=lambda image: sum(thing['image_id'] == image['id'] for thing in objects))
+    content['annotations'] = [thing for thing in objects if thing['image_id'] == full['id']]
+    path.write_text(json.dumps(content))
+    assert_same_step(tmp_path, tmp_path, 1)
 
 
 def test_only_the_first_process_writes_and_tells(folder, tmp_path):
