@@ -283,5 +283,7 @@ def _judgement(network, judged):
     large = (truth.sum([0, 1]) > MIN_MASK_AREA).nonzero().flatten()
     if not len(large):
         return paddle.zeros([])
-    masks, truth, classes = masks.gather(large, axis=2), truth.gather(large, axis=2), classes.gather(large)
+    # Not gather: along an axis other than the first, its gradient may be wrong in Paddle 2.6.
+    masks, truth = (paddle.index_select(part, large, axis=2) for part in (masks, truth))
+    classes = classes.gather(large)
     return mask_iou_loss(network.maskiou_net(masks.transpose([2, 0, 1]).unsqueeze(1)), masks, truth, classes)

@@ -141,6 +141,22 @@ def test_mask_iou_loss_compares_with_the_iou_of_the_binary_mask():
     assert float(found) == pytest.approx((0.9 - 1 / 3) ** 2 / 2, rel=1e-5)
 
 
+def test_the_mask_iou_loss_reaches_the_masks_that_are_large_enough():
+    class Network:
+        @staticmethod
+        def maskiou_net(masks):
+            return (masks ** 2).mean([1, 2, 3]).unsqueeze(1)
+
+    values, truth = 0.6 + 0.3 * np.random.default_rng(0).random((9, 8, 5), np.float32), np.ones((9, 8, 5), np.float32)
+    truth[1:, :, 1] = 0  # too small to be judged
+    masks = paddle.to_tensor(values, stop_gradient=False)
+    loss = losses._judgement(Network, [(masks, paddle.to_tensor(truth), paddle.zeros([5], 'int64'))])
+    error = (np.float64(values) ** 2).mean((0, 1)) - 1  # all masks are right, so their IoU is 1
+    error[1] = 0
+    assert float(loss) == pytest.approx((error ** 2 / 2).sum(), rel=1e-5)
+    np.testing.assert_allclose(paddle.grad(loss, [masks])[0].numpy(), error * 2 * values / 72, rtol=1e-5)
+
+
 def test_semantic_loss_is_a_mean_over_pixels():
     logits, truth = numbers(2, 3, 4, 4), (numbers(2, 3, 4, 4, seed=1) > 0).astype(np.float32)
     probability = 1 / (1 + np.exp(-np.float64(logits)))
