@@ -1,0 +1,39 @@
+"""The small model that comes along, and the pictures to try it on."""
+import re
+from pathlib import Path
+
+import numpy as np
+
+import demo
+from data.coco import CocoDataset
+from data.pictures import find_pictures, read_picture
+from data.results import evaluate
+from data.shapes import write_dataset
+from model.predictor import Predictor
+
+ROOT = Path(demo.__file__).parent
+MODEL = ROOT / 'weights/shapes.pd'
+
+
+def test_it_is_small_enough_to_come_along():
+    assert sum(path.stat().st_size for path in MODEL.iterdir()) <= 8_000_000
+
+
+def test_it_finds_shapes_that_it_has_never_seen(tmp_path):
+    write_dataset(tmp_path, seed=77, train=0, val=40, test=0)
+    dataset = CocoDataset(tmp_path / 'annotations/instances_val.json', tmp_path / 'val')
+    figures, problems = evaluate(Predictor(MODEL, 'cpu', score_threshold=0.05), dataset)
+    assert not problems
+    assert figures.mask['AP'] > 0.33 and figures.box['AP'] > 0.38 and figures.mask['AP50'] > 0.55
+
+
+def test_the_demo_shows_objects_in_every_picture_that_comes_along(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert demo.main(['--out', str(tmp_path)]) == 0
+    pictures = find_pictures('images/test')
+    found = re.findall(r'^(.+): (\d+) objects?, ', capsys.readouterr().out, re.MULTILINE)
+    assert [name for name, _ in found] == [path.name for path in pictures] and len(pictures) >= 5
+    for (name, count), path in zip(found, pictures):
+        assert int(count) > 0
+        before, after = read_picture(path), read_picture(tmp_path / name)
+        assert before.shape == after.shape and (np.abs(before.astype(int) - after).max(2) > 30).mean() > 0.01
