@@ -23,8 +23,12 @@ def network(name):
     return network
 
 
-def agree(found, expected, tolerance=1e-5):
-    """Entries differ by at most a share of the largest one."""
+def agree(found, expected, tolerance=3e-5):
+    """Entries differ by at most a share of the largest one.
+
+    The order of sums, and so the rounding, depends on processor and number of threads: most outputs differ by less
+    than 5e-6, and a single coefficient of DarkNet by 6e-6 to 1.5e-5.
+    """
     assert np.abs(inputs.sample(found.numpy()) - expected).max() <= tolerance * np.abs(expected).max()
 
 
@@ -39,7 +43,7 @@ def test_raw_outputs(name, network):
     picture = paddle.to_tensor(predictor.prepare(inputs.image(480, 640))[None])
     with paddle.no_grad():
         # OpenCV's weights of a bilinear resize are a bit less exact than PyTorch's.
-        agree(network.normalize(picture), expected['input'], 2e-5)
+        agree(network.normalize(picture), expected['input'])
         outputs = network(picture)
         boxes, scores, coefficients, prototypes = network.predict(picture)
     assert outputs.semantic is None
