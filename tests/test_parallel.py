@@ -93,17 +93,26 @@ def test_a_launcher_that_is_asked_to_stop_leaves_a_checkpoint_and_no_processes(f
         launcher = subprocess.Popen([sys.executable, *map(str, training(folder, 1000))], cwd=tmp_path,
                                     env=ENVIRONMENT, stdout=printed, stderr=printed, start_new_session=True)
     log = tmp_path / 'log/workerlog.0'
-    wait_until(lambda: log.exists() and 'step 2/' in log.read_text())
-    send(launcher.pid, number)
-    launcher.wait(60)
-    wait_until(lambda: 'saved out/step' in log.read_text())
-    checkpoint, = (tmp_path / 'out').glob('step*.pd')
-    assert load_checkpoint(checkpoint, training=True).velocity
-    wait_until(lambda: f'{folder}'.encode() not in b''.join(map(commands, Path('/proc').glob('[0-9]*/cmdline'))))
-
-
-def commands(path):
     try:
-        return path.read_bytes()
+        wait_until(lambda: log.exists() and 'step 2/' in log.read_text())
+        send(launcher.pid, number)
+        launcher.wait(60)
+        wait_until(lambda: 'saved out/step' in log.read_text())
+        checkpoint, = (tmp_path / 'out').glob('step*.pd')
+        assert load_checkpoint(checkpoint, training=True).velocity
+        wait_until(lambda: not processes_of(folder))
+    finally:
+        for process in processes_of(folder):
+            os.kill(process, signal.SIGKILL)
+
+
+def processes_of(folder):
+    """Those whose command names a folder."""
+    return [int(path.parent.name) for path in Path('/proc').glob('[0-9]*/cmdline') if f'{folder}' in command(path)]
+
+
+def command(path):
+    try:
+        return path.read_text()
     except OSError:
-        return b''  # it has just ended
+        return ''  # it has just ended
