@@ -171,6 +171,9 @@ def _run_flags(group):
                        help='of the first weights, the order of pictures and their augmentation (default: %(default)s)')
     group.add_argument('--use_gpu', type=truth, metavar='{true,false}',
                        help='compute on the GPU or on the CPU (default: a GPU if there is one)')
+    group.add_argument('--amp', choices=('O0', 'O1'), default='O0',
+                       help='O1: half precision where it is safe, which needs a GPU: bfloat16 if it has that, else '
+                            'float16 with scaled gradients (default: %(default)s, single precision)')
     group.add_argument('--num_workers', type=whole, default=min(os.cpu_count() or 1, 8),
                        help='processes that load pictures; 0 loads them between steps (default here: %(default)s)')
     group.add_argument('--save_dir', type=given_path, default='weights',

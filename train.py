@@ -47,6 +47,7 @@ def main(argv=None):
 def run_training(args, interruption):
     """Everything that may go wrong, as one line and an exit status."""
     from model.predictor import DeviceError  # imports Paddle, which takes seconds
+    from training.precision import PrecisionError
     try:
         dataset = open_dataset(args.train_anno_path, args.train_images_path)
         validation = open_dataset(args.valid_anno_path, args.valid_images_path) if args.eval else None
@@ -54,7 +55,8 @@ def run_training(args, interruption):
             check_classes(validation, dataset.classes)
         args.save_dir.mkdir(parents=True, exist_ok=True)
         return train(args, start_run(args, dataset), dataset, validation, interruption)
-    except (AnnotationError, CheckpointError, DeviceError, FlagError, LossError, PictureError, WorkerError) as error:
+    except (AnnotationError, CheckpointError, DeviceError, FlagError, LossError, PictureError, PrecisionError,
+            WorkerError) as error:
         print(f'train.py: error: {error}', file=sys.stderr)
     except OSError as error:
         print(f'train.py: error: {error.filename or args.save_dir}: {error.strerror}; the last checkpoint is whole',
@@ -89,6 +91,7 @@ class Run(NamedTuple):
         network: `Yolact`.
         optimizer: Paddle's, of the network's parameters.
         average: `Average` of the network; None without.
+        precision: `Precision` of a step.
         recipe: `Recipe`.
         start: step to start at.
         rank, processes: which of how many processes this is; the first one writes.
@@ -96,6 +99,7 @@ class Run(NamedTuple):
     network: object
     optimizer: object
     average: Optional[object]
+    precision: object
     recipe: Recipe
     start: int
     rank: int = 0
@@ -110,7 +114,9 @@ def start_run(args, dataset):
     from model.predictor import choose_device
     from model.yolact import Yolact
     from training.average import Average
+    from training.precision import Precision, half_precision
     choose_device(None if args.use_gpu is None else 'gpu' if args.use_gpu else 'cpu')
+    precision = Precision('float32' if args.amp == 'O0' else half_precision())
     rank, processes = join()
     paddle.seed(args.seed)
     checkpoint = open_checkpoint(args, dataset) if args.pattern == 1 else None
@@ -128,7 +134,7 @@ def start_run(args, dataset):
         network.freeze_batch_norm()
     optimizer = make_optimizer(network, checkpoint.velocity if checkpoint else {})
     average = Average(network, recipe.ema, checkpoint and checkpoint.averaged) if recipe.ema else None
-    return Run(network, optimizer, average, recipe, start, rank, processes)
+    return Run(network, optimizer, average, precision, recipe, start, rank, processes)
 
 
 def recipe_of(args, checkpoint, processes):
@@ -203,7 +209,7 @@ def train(args, run, dataset, validation, interruption):
 
     from model.losses import Criterion
     from model.parallel import add_up, add_up_gradients, wait_for_all
-    network, optimizer, recipe = run.network, run.optimizer, run.recipe
+    network, optimizer, precision, recipe = run.network, run.optimizer, run.precision, run.recipe
     criterion = Criterion(recipe.conf_loss, recipe.box_loss, args.negpos_ratio)
     batches = Batches(dataset, network.config, args.batch_size, args.seed, args.pos_threshold, args.neg_threshold,
                       recipe.augmentation, run.rank, run.processes)
@@ -218,15 +224,18 @@ def train(args, run, dataset, validation, interruption):
         statistics = [(value, value.clone()) for value in network.parameters() if value.stop_gradient]
         targets = targets_of(batch)
         positives = int(add_up(paddle.to_tensor(len(targets.positives))))
-        losses = criterion(network, network(paddle.to_tensor(batch.pictures)), targets, positives, pictures)
-        sum(losses.values()).backward()
+        outputs = precision.forward(network, paddle.to_tensor(batch.pictures))
+        losses = criterion(network, outputs, targets, positives, pictures)
+        precision.backward(sum(losses.values()), network.parameters())
         add_up_gradients(network.parameters())
         # Every process learns what happened in any of them, and does the same.
         *values, gradients, wishes = add_up(paddle.stack([
             *(loss.detach() for loss in losses.values()), sum_of_gradients(network),
             paddle.to_tensor(float(interruption.wanted()))])).tolist()
         epoch = batches.epoch(step)
-        if math.isfinite(sum(values) + gradients):
+        finite = math.isfinite(sum(values) + gradients)
+        precision.adapt(finite)
+        if finite:
             optimizer.step()
             if run.average:
                 run.average.update(step)

@@ -1,6 +1,7 @@
 """train.py as a process of its own, on a small network and pictures of shapes."""
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, tenso
 from model.classes import Classes
 from model.config import preset
 from model.yolact import Yolact
+from training.precision import Precision
 from training.recipe import FINETUNING
 
 ROOT = Path(train.__file__).parent
@@ -100,7 +102,7 @@ def test_the_log_file_has_a_line_for_each_step_and_evaluation(short_run):
 def test_the_best_checkpoint_is_kept_apart(folder, tmp_path):
     args = training_arguments([f'--save_dir={tmp_path}'])
     network = Yolact(preset(**SMALL))
-    state = train.Run(network, train.make_optimizer(network, {}), None, FINETUNING, 0)
+    state = train.Run(network, train.make_optimizer(network, {}), None, Precision(), FINETUNING, 0)
     classes = Classes([*'abcdefgh'], range(8))
     for step, ap in ((4, 0.1), (8, 0.3), (12, 0.2), (16, 0.3)):
         train.keep_best(args, state, classes, step, 0, ap)
@@ -271,6 +273,20 @@ def test_a_step_without_a_finite_loss_is_not_taken(folder, tmp_path, capsys, mon
     assert any(np.any(found[2][name] != found[3][name]) for name in found[3])
 
 
+@pytest.mark.filterwarnings('ignore:amp_guard')  # which changes nothing on a CPU
+def test_gradients_that_overflow_cost_their_step_alone(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr('training.precision.half_precision', lambda: 'float16')
+    monkeypatch.setattr('training.precision.FIRST_SCALE', 2.0 ** 121)
+    assert train.main(flags(folder, steps=9, num_workers=0, save_interval=9, amp='O1', save_dir=tmp_path)) == 0
+    lines = capsys.readouterr().err.splitlines()
+    skipped = [line for line in lines if ' is skipped: gradient not finite; ' in line]
+    assert 1 <= len(skipped) <= 7
+    taken = [line for line in lines if re.match(r'step \d/9 ', line)]
+    assert len(taken) == 9 - len(skipped)
+    tensors = load_checkpoint(checkpoints(tmp_path)[9]).tensors
+    assert all(np.isfinite(tensor).all() for tensor in tensors.values())
+
+
 def test_a_converted_checkpoint_starts_where_it_is_told(folder, tmp_path):
     dataset = train.CocoDataset(folder / 'annotations/instances_train.json', folder / 'train')
     network = Yolact(preset(**SMALL))
@@ -319,6 +335,7 @@ def test_flags_that_mean_nothing_are_refused(folder, change, message, capsys):
     (dict(train_anno_path='none.json'), 'none.json: cannot be read'),
     (dict(train_images_path='none'), 'none: no such folder'),
     (dict(num_classes=81), '--num_classes=81, but '),
+    (dict(amp='O1', use_gpu='false'), '--amp=O1 needs a GPU with half precision, and this is cpu; leave it out'),
     (dict(input_size=255), 'input size 255 is outside 256 to 1100'),
     (dict(initial_step=5, steps=5), 'step 5 is done, and --steps=5 asks for no more'),
     (dict(pattern=1), 'pretrained_resnet50dcn: no such checkpoint'),

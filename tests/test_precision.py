@@ -1,0 +1,63 @@
+import numpy as np
+import paddle
+import pytest
+
+from model.yolact import Outputs
+from training.precision import FIRST_SCALE, STEPS_TO_DOUBLE, Precision, PrecisionError, half_precision
+
+
+def parameter(value):
+    made = paddle.create_parameter([1], 'float32')
+    made.set_value(paddle.to_tensor([value]))
+    return made
+
+
+def test_gradients_are_the_same_however_they_are_scaled():
+    for dtype in ('float32', 'bfloat16', 'float16'):
+        used, unused = parameter(0.3), parameter(0.3)
+        Precision(dtype).backward((used ** 3).sum(), [used, unused])
+        np.testing.assert_allclose(used.grad.numpy(), 3 * 0.3 ** 2, rtol=1e-6)
+        assert unused.grad is None
+
+
+@pytest.mark.filterwarnings('ignore:amp_guard')  # which changes nothing on a CPU
+def test_a_gradient_that_would_vanish_in_float16_does_not():
+    def forward(pictures):
+        return Outputs(*[(pictures * weight).astype('float16')] * 4, None)
+    weight = parameter(1.0)
+    precision = Precision('float16')
+    outputs = precision.forward(forward, paddle.to_tensor([0.5]))
+    assert [output.dtype for output in outputs[:4]] == [paddle.float32] * 4 and outputs.semantic is None
+    precision.backward(outputs.offsets.sum() * 1e-8, [weight])  # float16 ends at 6e-8
+    np.testing.assert_allclose(weight.grad.numpy(), 0.5e-8, rtol=1e-2)
+
+
+def test_the_scale_is_halved_by_an_overflow_and_doubled_by_many_good_steps():
+    precision = Precision('float16')
+    assert precision.scale == FIRST_SCALE
+    precision.adapt(False)
+    precision.adapt(False)
+    assert precision.scale == FIRST_SCALE / 4
+    for _ in range(STEPS_TO_DOUBLE - 1):
+        precision.adapt(True)
+    assert precision.scale == FIRST_SCALE / 4
+    precision.adapt(True)
+    assert precision.scale == FIRST_SCALE / 2
+    precision.adapt(True)
+    precision.adapt(False)
+    assert precision.scale == FIRST_SCALE / 4
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+def test_what_has_the_range_of_float32_needs_no_scale(dtype):
+    precision = Precision(dtype)
+    precision.adapt(False)
+    for _ in range(STEPS_TO_DOUBLE):
+        precision.adapt(True)
+    assert precision.scale == 1
+
+
+def test_a_cpu_has_no_half_precision_to_train_in():
+    paddle.device.set_device('cpu')
+    with pytest.raises(PrecisionError, match='--amp=O1 needs a GPU with half precision, and this is cpu'):
+        half_precision()

@@ -1,0 +1,69 @@
+"""The numbers that a step is computed in."""
+
+import paddle
+
+# Paddle 2.6 has deformable convolution in single precision only.
+IN_SINGLE = {'deformable_conv'}
+FIRST_SCALE, STEPS_TO_DOUBLE = 2.0 ** 10, 2000
+
+
+class PrecisionError(ValueError):
+    """A precision that the device does not have. The message is one line for the user."""
+
+
+class Precision:
+    """Single precision, or half precision in the forward pass where that is safe (https://arxiv.org/abs/1710.03740).
+
+    Parameters, their gradients and the losses are in single precision always. Small gradients vanish in float16, so
+    they are scaled up on their way. Not by Paddle's GradScaler, which does nothing on a CPU, where this is tested.
+
+    Args:
+        dtype: 'float32', 'bfloat16' or 'float16', see `half_precision`.
+    Attributes:
+        scale: what gradients are multiplied by in the backward pass: doubled after many good steps, halved when they
+            overflow; 1 but for float16.
+    """
+
+    def __init__(self, dtype='float32'):
+        self.dtype = dtype
+        self.scale = FIRST_SCALE if dtype == 'float16' else 1.0
+        self.good_steps = 0
+
+    def forward(self, network, pictures):
+        """The network's `Outputs` in single precision, whatever it computed in."""
+        if self.dtype == 'float32':
+            return network(pictures)
+        with paddle.amp.auto_cast(custom_black_list=IN_SINGLE, dtype=self.dtype):
+            outputs = network(pictures)
+        return outputs._make(None if output is None else output.astype('float32') for output in outputs)
+
+    def backward(self, loss, parameters):
+        """Give parameters the gradients of a loss."""
+        (loss * self.scale).backward()
+        if self.scale != 1:
+            for parameter in parameters:
+                if parameter.grad is not None:
+                    parameter.grad = parameter.grad / self.scale
+
+    def adapt(self, finite):
+        """Choose the scale of the next step by whether the gradients of this one were finite."""
+        if self.dtype == 'float16':
+            self.good_steps = self.good_steps + 1 if finite else 0
+            if not finite:
+                self.scale /= 2
+            elif self.good_steps % STEPS_TO_DOUBLE == 0:
+                self.scale *= 2
+
+
+def half_precision():
+    """The half precision that the device computes in: bfloat16 if it can, which has the range of float32, or float16.
+
+    Raises:
+        PrecisionError: neither.
+    """
+    if paddle.get_device().startswith('gpu'):
+        for dtype, supported in (('bfloat16', paddle.amp.is_bfloat16_supported),
+                                 ('float16', paddle.amp.is_float16_supported)):
+            if supported():
+                return dtype
+    raise PrecisionError(f'--amp=O1 needs a GPU with half precision, and this is {paddle.get_device()}; leave it out')
