@@ -1,10 +1,15 @@
-"""Detections → pixels."""
+"""Detections → pixels; and as a program, pictures of what is better looked at than read."""
+import argparse
 import colorsys
+import sys
 from functools import cache
+from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+from data.curves import LogError, draw_curves, read_log
 
 _TINT = 0.45  # how much of the class's colour a mask's pixels take on
 _TAGS_AREA = 0.25  # how much of the picture labels may cover
@@ -184,3 +189,29 @@ def _covers(font, text):
 def _glyph(font, character):
     mask = font.getmask(character)
     return mask.size, bytes(mask)
+
+
+def main(argv=None):
+    """Draw what the command line asks for. Returns the exit status."""
+    parser = argparse.ArgumentParser(prog='python -m data.visualize', description='Draw what is better looked at.')
+    subject = parser.add_subparsers(dest='subject', required=True, metavar='{curves}')
+    curves = subject.add_parser(
+        'curves', help="the course of a training run, from its log",
+        description='Draw the losses, AP, learning rate and time of a training run, from the log that train.py '
+                    'writes, at any time while it goes on or after.')
+    curves.add_argument('run', type=Path, help='folder that train.py saves in, such as weights')
+    curves.add_argument('--out', type=Path, help='picture to write, as .png, .svg or .pdf (default: curves.png in '
+                                                 'that folder)')
+    args = parser.parse_args(argv)
+    out = args.out or args.run / 'curves.png'
+    try:
+        draw_curves(read_log(args.run / 'log.jsonl'), str(args.run)).savefig(out)
+    except (LogError, OSError, ValueError) as error:
+        print(f'data.visualize: error: {error}', file=sys.stderr)
+        return 2
+    print(out)
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

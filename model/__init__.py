@@ -5,3 +5,4 @@ from model import cpu
 
 cpu.prepare()
 warnings.filterwarnings('ignore', message='No ccache found')  # Paddle's import; nothing is compiled here
+warnings.filterwarnings('ignore', message='When training, we now always track')  # as every framework does

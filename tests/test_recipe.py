@@ -24,6 +24,12 @@ def test_the_published_schedule_is_one_of_pictures():
         assert learning_rate(recipe('steps', 4e-3), step, 800_000, pictures=32) == pytest.approx(expected)
 
 
+def test_a_short_run_warms_up_in_a_tenth_of_it():
+    rates = [learning_rate(recipe('constant', 1.1e-3), step, 50) for step in range(7)]
+    assert rates == pytest.approx([1e-4, 3e-4, 5e-4, 7e-4, 9e-4, 1.1e-3, 1.1e-3])
+    assert learning_rate(recipe('constant', 1e-3), 0, 1) == 1e-4
+
+
 def test_a_low_rate_needs_no_warm_up():
     assert learning_rate(recipe('constant', 1e-5), 0, 1000) == 1e-5
 

@@ -1,5 +1,6 @@
 """train.py as a process of its own, on a small network and pictures of shapes."""
 import json
+import math
 import os
 import re
 import signal
@@ -93,7 +94,7 @@ def test_the_log_file_has_a_line_for_each_step_and_evaluation(short_run):
         losses = [line[name] for name in ('box', 'mask', 'class', 'mask_iou', 'semantic')]
         assert line['loss'] == pytest.approx(sum(losses))
         assert 0 <= line['data_time'] <= line['step_time']
-    assert steps[2]['lr'] == pytest.approx(1e-4 + 2 / 500 * 0.0099)  # of the third step, from 0
+    assert steps[2]['lr'] == pytest.approx(0.01 * (1 + math.cos(math.pi * 2 / 6)) / 2)
     evaluations = [line for line in told if 'mask_ap' in line]
     assert [line['step'] for line in evaluations] == [4, 6]  # an epoch is four steps
     assert all(-1 <= line['box_ap'] <= 1 for line in evaluations)

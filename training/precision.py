@@ -1,5 +1,4 @@
 """The numbers that a step is computed in."""
-
 import paddle
 
 # Paddle 2.6 has deformable convolution in single precision only.

@@ -3,7 +3,7 @@ import dataclasses
 import math
 from dataclasses import dataclass
 
-WARMUP_STEPS, WARMUP_LR = 500, 1e-4  # as published; a rate below 1e-4 starts at once
+WARMUP_STEPS, WARMUP_LR = 500, 1e-4  # as published; at most a tenth of a run, and none up to a rate of 1e-4
 MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4
 # Steps of 8 pictures, and those after which the learning rate falls to a tenth.
 PUBLISHED_BATCH, PUBLISHED_STEPS, DECAY_STEPS = 8, 800_000, (280_000, 600_000, 700_000, 750_000)
@@ -93,4 +93,5 @@ def learning_rate(recipe, step, steps, pictures=PUBLISHED_BATCH):
         rate *= 0.1 ** sum(step * PUBLISHED_STEPS >= decay * min(steps, whole) for decay in DECAY_STEPS)
     elif recipe.lr_schedule == 'cosine':
         rate *= (1 + math.cos(math.pi * step / steps)) / 2
-    return min(rate, WARMUP_LR + max(recipe.lr - WARMUP_LR, 0) * step / WARMUP_STEPS)
+    warmup = max(min(WARMUP_STEPS, steps // 10), 1)
+    return min(rate, WARMUP_LR + max(recipe.lr - WARMUP_LR, 0) * step / warmup)

@@ -1,0 +1,126 @@
+"""A training run's log → a picture of how it goes."""
+import json
+
+import numpy as np
+
+LOSSES = ('box', 'mask', 'class', 'mask_iou', 'semantic')
+SMOOTHING = 0.05  # the part of a curve that each mean is taken over
+
+
+class LogError(ValueError):
+    """A log that cannot be drawn. The message is one line for the user."""
+
+
+def read_log(file):
+    """What a run's log says of each step that counts.
+
+    Where training went on from an earlier checkpoint, the steps that it went back are those of the later attempt.
+
+    Args:
+        file: Path of the log, as `training.log.Log` writes it.
+    Returns:
+        dict of steps, in order, to dicts of numbers by name.
+    Raises:
+        LogError: there is nothing to draw.
+    """
+    try:
+        lines = file.read_text(encoding='utf-8').splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise LogError(f'{file}: cannot be read: {getattr(error, "strerror", "no text")}; '
+                       'name the folder that train.py saves in') from None
+    steps = {}
+    for numbers in filter(None, map(_numbers, lines)):
+        while steps and next(reversed(steps)) > numbers['step']:
+            steps.popitem()
+        steps.setdefault(numbers['step'], {}).update(numbers)
+    if not any('loss' in numbers for numbers in steps.values()):
+        raise LogError(f'{file}: has no losses in it')
+    return steps
+
+
+def _numbers(line):
+    """A line's numbers by name; None for one that a kill cut short."""
+    try:
+        numbers = json.loads(line)
+        return {name: float(value) for name, value in numbers.items()} if 'step' in numbers else None
+    except (ValueError, TypeError, AttributeError):
+        return None
+
+
+def draw_curves(steps, title):
+    """Losses, AP where it was evaluated, learning rate and time, over the steps of a run.
+
+    Args:
+        steps: as `read_log` returns it.
+        title: str.
+    Returns:
+        matplotlib Figure.
+    """
+    from matplotlib.figure import Figure
+    panels = [_draw_loss, _draw_parts, _draw_ap, _draw_rate, _draw_time]
+    if not _series(steps, 'mask_ap')[0].size:
+        panels.remove(_draw_ap)
+    columns = (len(panels) + 1) // 2
+    figure = Figure(figsize=(6 * columns, 7.5), layout='constrained')
+    figure.suptitle(title)
+    for place, draw in enumerate(panels, 1):
+        axes = figure.add_subplot(2, columns, place)
+        draw(axes, steps)
+        axes.set_xlabel('step')
+        axes.grid(alpha=0.3)
+    return figure
+
+
+def _draw_loss(axes, steps):
+    at, values = _series(steps, 'loss')
+    axes.plot(at, values, color='tab:blue', alpha=0.3, linewidth=0.8)
+    axes.plot(at, smooth(values), color='tab:blue')
+    axes.set_title('loss')
+    axes.set_ylim(0, 1.1 * np.percentile(values, 99))  # or the first steps would leave no room for the others
+
+
+def _draw_parts(axes, steps):
+    for name in LOSSES:
+        at, values = _series(steps, name)
+        if at.size:
+            axes.plot(at, smooth(values), label=name.replace('_', '-'))
+    axes.set_title('its parts, smoothed')
+    axes.set_yscale('log')
+    axes.legend()
+
+
+def _draw_ap(axes, steps):
+    for name in ('box_ap', 'mask_ap'):
+        axes.plot(*_series(steps, name), marker='o', markersize=3, label=name.partition('_')[0])
+    axes.set_title('AP on the validation pictures')
+    axes.set_ylim(bottom=0)
+    axes.legend()
+
+
+def _draw_rate(axes, steps):
+    axes.plot(*_series(steps, 'lr'))
+    axes.set_title('learning rate')
+    axes.set_ylim(bottom=0)
+
+
+def _draw_time(axes, steps):
+    for name, label in (('step_time', 'all of it'), ('data_time', 'waiting for data')):
+        axes.plot(*_series(steps, name), label=label)
+    axes.set_title('seconds a step')
+    axes.set_ylim(bottom=0)
+    axes.legend()
+
+
+def _series(steps, name):
+    """The steps that have a finite number of that name, and the numbers."""
+    pairs = [(step, numbers[name]) for step, numbers in steps.items() if np.isfinite(numbers.get(name, np.nan))]
+    return np.array(pairs).reshape(-1, 2).T
+
+
+def smooth(values):
+    """The mean of each value and of those around it, as an array of the same length."""
+    reach = int(len(values) * SMOOTHING / 2)
+    places = np.arange(len(values))
+    first, behind = np.maximum(places - reach, 0), np.minimum(places + reach + 1, len(values))
+    sums = np.concatenate([[0], np.cumsum(values)])
+    return (sums[behind] - sums[first]) / (behind - first)

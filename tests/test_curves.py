@@ -1,0 +1,84 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from data.curves import LogError, draw_curves, read_log, smooth
+from data.visualize import main
+from training.log import Log
+
+
+def write_run(folder, first, last, loss, ap_at=()):
+    """Go on with a run's log as train.py does."""
+    log = Log(folder / 'log.jsonl', first - 1, last, 1)
+    for step in range(first, last + 1):
+        log.step(step, 0, 1e-3, {'box': loss / 2, 'mask': loss / 2})
+        if step in ap_at:
+            log.write(step, box_ap=0.3, mask_ap=0.2)
+    log.close()
+
+
+def test_steps_that_were_repeated_count_once(tmp_path):
+    write_run(tmp_path, 1, 6, 4.0, ap_at=[2, 6])
+    write_run(tmp_path, 4, 5, 3.0, ap_at=[5])  # from a checkpoint of step 3
+    steps = read_log(tmp_path / 'log.jsonl')
+    assert {step: numbers['loss'] for step, numbers in steps.items()} == {1: 4, 2: 4, 3: 4, 4: 3, 5: 3}
+    assert [step for step, numbers in steps.items() if 'mask_ap' in numbers] == [2, 5]
+    assert steps[5]['box'] == 1.5
+
+
+def test_a_line_that_a_kill_cut_short_is_left_out(tmp_path):
+    write_run(tmp_path, 1, 3, 4.0)
+    file = tmp_path / 'log.jsonl'
+    file.write_text(file.read_text()[:-10] + '\n7\n[]\n{"epoch": 1}\n{"step": "x"}\n')
+    assert list(read_log(file)) == [1, 2]
+
+
+@pytest.mark.parametrize('content', ['', '{"step": 3, "mask_ap": 0.1, "box_ap": 0.2}', '\0\n'])
+def test_a_log_without_losses_is_refused(tmp_path, content):
+    (tmp_path / 'log.jsonl').write_text(content)
+    with pytest.raises(LogError, match='has no losses in it'):
+        read_log(tmp_path / 'log.jsonl')
+
+
+def test_curves_show_the_log(tmp_path):
+    write_run(tmp_path, 1, 40, 4.0, ap_at=[20, 40])
+    figure = draw_curves(read_log(tmp_path / 'log.jsonl'), 'a run')
+    panels = {axes.get_title(): axes for axes in figure.axes}
+    assert list(panels) == ['loss', 'its parts, smoothed', 'AP on the validation pictures', 'learning rate',
+                            'seconds a step']
+    _, mean = panels['loss'].lines
+    np.testing.assert_allclose(mean.get_xydata(), [[step, 4.0] for step in range(1, 41)])
+    assert [text.get_text() for text in panels['its parts, smoothed'].get_legend().texts] == ['box', 'mask']
+    box, mask = panels['AP on the validation pictures'].lines
+    np.testing.assert_array_equal(box.get_xydata(), [[20, 0.3], [40, 0.3]])
+    np.testing.assert_array_equal(mask.get_xydata(), [[20, 0.2], [40, 0.2]])
+
+
+def test_smoothing_takes_means_of_a_twentieth():
+    values = np.random.default_rng(0).random(80)
+    expected = [values[max(i - 2, 0):i + 3].mean() for i in range(80)]
+    np.testing.assert_allclose(smooth(values), expected)
+    np.testing.assert_allclose(smooth(values[:5]), values[:5])
+
+
+def test_a_program_draws_them(tmp_path):
+    write_run(tmp_path, 1, 5, 4.0)
+    done = subprocess.run([sys.executable, '-m', 'data.visualize', 'curves', tmp_path], text=True,
+                          cwd=Path(__file__).parent.parent, capture_output=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f'{tmp_path}/curves.png\n', '')
+    assert cv2.imread(str(tmp_path / 'curves.png')).shape == (750, 1200, 3)
+
+
+def test_what_cannot_be_drawn_is_one_line(tmp_path, capsys):
+    assert main(['curves', str(tmp_path)]) == 2
+    assert capsys.readouterr().err == (f'data.visualize: error: {tmp_path}/log.jsonl: cannot be read: No such file or '
+                                       'directory; name the folder that train.py saves in\n')
+    write_run(tmp_path, 1, 5, 4.0)
+    capsys.readouterr()
+    for out in ('none/x.png', 'curves.xyz'):
+        assert main(['curves', str(tmp_path), '--out', str(tmp_path / out)]) == 2
+        assert capsys.readouterr().err.count('\n') == 1
