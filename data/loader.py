@@ -79,7 +79,7 @@ class Batches:
             picture, sample = self._sample(self._index(position), rng, problems)
             ids.append(picture.id)
             samples.append(sample)
-        return self._collate(ids, samples, problems, np.random.default_rng((self.seed, 2, step, self.part)))
+        return self.collate(ids, samples, problems, np.random.default_rng((self.seed, 2, step, self.part)))
 
     def read_ahead(self, first, last, workers=0):
         """The batches of steps first to last - 1, made by worker processes while the caller trains.
@@ -111,7 +111,7 @@ class Batches:
                 index = rng.integers(len(self.dataset))
         raise PictureError(f'{TRIES} pictures in a row could not be read, the last one: {problems[-1]}')
 
-    def _collate(self, ids, samples, problems, rng):
+    def collate(self, ids, samples, problems, rng):
         matches = [match(sample.boxes, sample.labels, sample.crowds, self.anchors,
                          self.pos_threshold, self.neg_threshold) for sample in samples]
         assignment = assign(matches, [len(sample.boxes) for sample in samples], rng)

@@ -1,4 +1,5 @@
-"""Sets up the processor for Paddle. Runs when `model` is imported, which must be before `paddle` is."""
+"""Sets up the processor for Paddle."""
+import ctypes
 import os
 import platform
 from pathlib import Path
@@ -6,9 +7,11 @@ from pathlib import Path
 # Code paths of the MKL inside Paddle, by the numbers it knows them by, and what a processor must have for each.
 PATHS = {'7': {'avx512f', 'avx512dq', 'avx512bw', 'avx512vl', 'avx512cd'}, '5': {'avx2', 'fma'}}
 
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
+
 
 def prepare(cpuinfo='/proc/cpuinfo'):
-    """Use all cores, and on AMD the fast path of Paddle's matrix library.
+    """Use all cores, and on AMD the fast path of Paddle's matrix library. To be called before Paddle is imported.
 
     Paddle takes one thread unless told otherwise, and the MKL inside it falls back to its slowest code on
     processors that are not Intel's. Both are told by environment variables that are read once, when Paddle is
@@ -23,6 +26,18 @@ def prepare(cpuinfo='/proc/cpuinfo'):
     path = _path(Path(cpuinfo).read_text() if os.path.exists(cpuinfo) else '')
     if path:
         os.environ.setdefault('MKL_DEBUG_CPU_TYPE', path)
+
+
+def keep_memory():
+    """Have the C library keep the memory that is given back to it, where that is glibc.
+
+    Each forward pass takes gigabytes in large pieces and gives them back, and left to itself glibc hands them to the
+    system, which empties them and hands them out again page by page. Settings by environment variables are kept.
+    """
+    if platform.libc_ver()[0] == 'glibc' and not any(name.startswith(('MALLOC_', 'GLIBC_')) for name in os.environ):
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_MMAP_MAX, 0)
+        libc.mallopt(M_TRIM_THRESHOLD, 2 ** 31 - 1)
 
 
 def _cores():

@@ -4,6 +4,7 @@ import numpy as np
 import paddle
 
 from model.checkpoint import CheckpointError, load_checkpoint, restore
+from model.cpu import keep_memory
 from model.detection import detect
 from model.yolact import Yolact
 
@@ -91,3 +92,5 @@ def choose_device(device=None):
     if kind == 'gpu' and int(number or 0) >= gpus:
         raise DeviceError(f'{device}: there are {gpus} GPUs here, counted from 0')
     paddle.device.set_device(device)
+    if kind == 'cpu':
+        keep_memory()

@@ -1,5 +1,6 @@
 import json
 import os
+import platform
 import subprocess
 import sys
 
@@ -38,3 +39,19 @@ def test_what_the_user_set_is_kept(tmp_path, mine):
     found = prepared(tmp_path, AMD.format(AVX512), **mine)
     assert {name: found[name] for name in mine} == mine
     assert ('MKL_NUM_THREADS' in found) == ('MKL_NUM_THREADS' in mine)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='only glibc needs it')
+@pytest.mark.parametrize('mine, kept', [({}, True), ({'MALLOC_TRIM_THRESHOLD_': '131072'}, False)])
+def test_memory_is_kept_for_the_next_step(mine, kept):
+    script = ('import resource; from model import cpu; import numpy as np\n'
+              'cpu.keep_memory()\n'
+              'for _ in range(3):\n'
+              '    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n'
+              '    np.ones(2 ** 24)\n'
+              '    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before\n'
+              'print(faults)')
+    # One fault for each page of 4 KiB, or 2 MiB where those are on, if the system hands them out anew.
+    faults = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True, check=True,
+                            env={**os.environ, **mine}).stdout
+    assert (int(faults) < 2 ** 27 // 2 ** 21 // 2) is kept

@@ -1,3 +1,6 @@
+import gc
+import tracemalloc
+
 import numpy as np
 import paddle
 import pytest
@@ -37,13 +40,16 @@ def test_starts_as_a_convolution_of_half_the_strength():
     np.testing.assert_allclose(layer(x).numpy(), expected.numpy(), atol=1e-6)
 
 
-def test_training_and_prediction_agree():
+def test_looks_where_its_own_convolution_says():
     layer = DeformConv(3, 4, stride=2)
     layer.conv_offset_mask.weight.set_value(paddle.randn([27, 3, 3, 3]))
     x = paddle.rand([2, 3, 9, 8])
-    trained = layer(x)
-    layer.eval()
-    np.testing.assert_allclose(trained.numpy(), layer(x).numpy(), atol=1e-6)
+    moves = layer.conv_offset_mask(x)
+    expected = deform_conv2d(x, moves[:, :18], layer.weight, layer.bias, 2, 1,
+                             mask=paddle.nn.functional.sigmoid(moves[:, 18:]))
+    for train in (True, False):
+        layer.train() if train else layer.eval()
+        np.testing.assert_allclose(layer(x).numpy(), expected.numpy(), atol=1e-5)
 
 
 def test_what_is_not_a_number_stays_so_and_crashes_nothing():
@@ -53,3 +59,21 @@ def test_what_is_not_a_number_stays_so_and_crashes_nothing():
     out = layer(x)
     out.sum().backward()
     assert np.isnan(out.numpy()).all()
+    offsets = paddle.zeros([1, 18, 6, 5])
+    offsets[0, 4, 2, 3] = np.nan  # of one tap alone
+    out = sampled_deform_conv(paddle.ones([1, 2, 6, 5]), offsets, paddle.ones([1, 9, 6, 5]), layer.weight, layer.bias,
+                              1)
+    assert np.argwhere(np.isnan(out.numpy().sum(1))).tolist() == [[0, 2, 3]]
+
+
+def test_memory_is_given_back_after_the_backward_pass():
+    layer = DeformConv(8, 8)
+    x = paddle.rand([1, 8, 64, 64])
+    layer(x).sum().backward()
+    tracemalloc.start()
+    for _ in range(3):
+        layer(x).sum().backward()
+        layer.clear_gradients()
+    gc.collect()
+    assert tracemalloc.get_traced_memory()[0] < 64 * 64 * 9 * 4  # one of the arrays of one pass
+    tracemalloc.stop()
