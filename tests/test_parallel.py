@@ -35,12 +35,16 @@ def python(tmp_path, *arguments):
     return process.stdout + process.stderr
 
 
-def training(folder, steps):
-    """A command that trains in two processes."""
-    return [*LAUNCH, TESTS.parent / 'train.py', '--pattern=0', f'--steps={steps}', '--batch_size=1',
-            f'--backbone_name={SMALL["backbone_name"]}', '--input_size=256', '--num_workers=1', '--log_interval=1',
-            '--save_dir=out', f'--train_images_path={folder / "train"}',
-            f'--train_anno_path={folder / "annotations/instances_train.json"}']
+def training(folder, *more, processes=2):
+    """A command that trains two pictures at a time."""
+    return [*(LAUNCH if processes == 2 else ()), TESTS.parent / 'train.py', f'--batch_size={2 // processes}',
+            '--num_workers=1', '--log_interval=1', '--save_dir=out', f'--train_images_path={folder / "train"}',
+            f'--train_anno_path={folder / "annotations/instances_train.json"}', *more]
+
+
+def from_scratch(folder, steps, *more):
+    return training(folder, '--pattern=0', f'--backbone_name={SMALL["backbone_name"]}', '--input_size=256',
+                    f'--steps={steps}', *more)
 
 
 def wait_until(happened):
@@ -78,7 +82,7 @@ def test_a_process_whose_pictures_have_no_objects_keeps_step_with_the_others(tmp
 
 
 def test_only_the_first_process_writes_and_tells(folder, tmp_path):
-    printed = python(tmp_path, *training(folder, 2))
+    printed = python(tmp_path, *from_scratch(folder, 2))
     checkpoint, = (tmp_path / 'out').glob('step*.pd')
     assert load_checkpoint(checkpoint).step == 2
     assert checkpoint.name.startswith('step0000002-ep001-')  # two steps of two pictures are an epoch of four
@@ -87,10 +91,23 @@ def test_only_the_first_process_writes_and_tells(folder, tmp_path):
     assert 'step 2/2 ' not in second and 'Traceback' not in second
 
 
+def test_another_number_of_processes_goes_on_with_the_same_steps(folder, tmp_path):
+    python(tmp_path, *from_scratch(folder, 4, '--save_interval=2', '--freeze_bn=true', '--lr=1e-6'))
+    second, fourth = sorted((tmp_path / 'out').glob('step*.pd'))
+    python(tmp_path, *training(folder, '--pattern=1', f'--model_path={second}', '--steps=4', '--save_dir=alone',
+                               processes=1))
+    alone, = (tmp_path / 'alone').glob('step*.pd')
+    assert alone.name.partition('-loss')[0] == fourth.name.partition('-loss')[0]
+    started, together, alone = (load_checkpoint(path, training=True).tensors for path in (second, fourth, alone))
+    moved = max(np.abs(together[name] - started[name]).max() for name in started)
+    apart = max(np.abs(together[name] - alone[name]).max() for name in started)
+    assert apart < 1e-3 * moved
+
+
 @pytest.mark.parametrize('number, send', [(signal.SIGINT, os.killpg), (signal.SIGTERM, os.kill)])
 def test_a_launcher_that_is_asked_to_stop_leaves_a_checkpoint_and_no_processes(folder, tmp_path, number, send):
     with open(tmp_path / 'printed', 'w') as printed:
-        launcher = subprocess.Popen([sys.executable, *map(str, training(folder, 1000))], cwd=tmp_path,
+        launcher = subprocess.Popen([sys.executable, *map(str, from_scratch(folder, 1000))], cwd=tmp_path,
                                     env=ENVIRONMENT, stdout=printed, stderr=printed, start_new_session=True)
     log = tmp_path / 'log/workerlog.0'
     try:

@@ -168,18 +168,51 @@ def test_eval_prints_average_precision_at_each_epoch_and_at_the_end(short_run):
     assert sum('Average Precision  (AP) @[ IoU=0.50:0.95 | area=   all' in line for line in lines) == 2
 
 
-def test_a_resumed_run_ends_as_an_undisturbed_one_to_the_bit(folder, short_run, tmp_path):
-    out, _ = short_run
-    status, lines = run(*flags(folder, pattern=1, model_path=checkpoints(out)[2], steps=6, save_dir=tmp_path))
+def test_a_run_that_is_killed_in_its_eleventh_step_ends_as_an_undisturbed_one_to_the_bit(folder, tmp_path):
+    changes = dict(steps=20, save_interval=10, num_workers=2, lr=1e-3, lr_schedule='cosine', ema=0.9)
+    status, lines = run(*flags(folder, **changes, save_dir=tmp_path / 'undisturbed'))
     assert status == 0, lines
-    undisturbed, resumed = checkpoints(out)[6], checkpoints(tmp_path)[6]
+    process = subprocess.Popen([sys.executable, ROOT / 'train.py',
+                                *flags(folder, **changes, save_dir=tmp_path / 'killed')],
+                               stderr=subprocess.PIPE, text=True)
+    while not process.stderr.readline().startswith('saved '):
+        assert process.poll() is None
+    process.kill()
+    process.communicate()
+    path, = checkpoints(tmp_path / 'killed').values()
+    status, lines = run(*flags(folder, pattern=1, model_path=path, steps=20, num_workers=2,
+                               save_dir=tmp_path / 'killed'))
+    assert status == 0, lines
+    undisturbed, resumed = (checkpoints(tmp_path / name)[20] for name in ('undisturbed', 'killed'))
     assert undisturbed.name.partition('-loss')[0] == resumed.name.partition('-loss')[0]
-    for name in ('model', 'optimizer'):
-        expected = load_file(undisturbed / f'{name}.safetensors')
-        found = load_file(resumed / f'{name}.safetensors')
+    for name in ('model', 'optimizer', 'averaged'):
+        expected, found = (load_file(path / f'{name}.safetensors') for path in (undisturbed, resumed))
         assert expected.keys() == found.keys()
         for key in expected:
             np.testing.assert_array_equal(found[key], expected[key], key)
+    assert (load_file(resumed / 'averaged.safetensors')['fpn.lat_layers.0.weight']
+            != load_file(resumed / 'model.safetensors')['fpn.lat_layers.0.weight']).any()
+
+
+def in_small_space(megabytes, folder, copy, *command):
+    """Run a command that finds a disk of a few MB at a folder, of which a copy is made in the end."""
+    script = f'mount -t tmpfs -o size={megabytes}m none "$0" && {{ "$@"; status=$?; cp -r "$0" {copy}; exit $status; }}'
+    return subprocess.run(['unshare', '--map-root-user', '--mount', 'sh', '-c', script, folder, *command],
+                          capture_output=True, text=True)
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_whole(folder, tmp_path):
+    (tmp_path / 'small').mkdir()
+    if in_small_space(1, tmp_path / 'small', tmp_path / 'nothing', 'true').returncode:
+        pytest.skip('no small disk can be made here')
+    done = in_small_space(40, tmp_path / 'small', tmp_path / 'copy', sys.executable, ROOT / 'train.py',
+                          *flags(folder, steps=6, save_interval=1, save_dir=tmp_path / 'small'))
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].endswith(': No space left on device; the last checkpoint is whole')
+    assert 'Traceback' not in done.stderr
+    saved = checkpoints(tmp_path / 'copy')
+    assert sorted(saved) == list(range(1, len(saved) + 1)) and 1 <= len(saved) < 6
+    assert all(load_checkpoint(path, training=True).velocity for path in saved.values())
 
 
 def start(*arguments):

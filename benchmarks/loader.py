@@ -1,0 +1,120 @@
+"""Training samples a second and core: pictures of 800x600 with nine objects, read, augmented and matched.
+
+    python -m benchmarks.loader
+    python -m benchmarks.loader --public ../yolact     # beside the public code, which needs PyTorch
+    python -m benchmarks.loader --samples 20000        # and what memory and worker processes do over so many
+"""
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from benchmarks.public_code import augmentation, open_public_code
+from benchmarks.turns import take_turns
+
+PICTURES, OBJECTS, WIDTH, HEIGHT = 40, 9, 800, 600
+BATCH = 8
+TOLD = 10  # how often memory is looked at
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--public', help='folder of a checkout of the public code to compare with')
+    parser.add_argument('--rounds', type=int, default=5)
+    parser.add_argument('--samples', type=int, help='also watch memory over so many samples')
+    parser.add_argument('--workers', type=int, default=2, help='processes that make those (default: %(default)s)')
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        write_dataset(folder)
+        contestants = {'ours': (our_samples, folder, True), 'ours, before matching': (our_samples, folder, False)}
+        if args.public:
+            contestants['public code, before matching'] = public_samples, args.public, folder
+        rates = {name: PICTURES / seconds for name, seconds in take_turns(contestants, args.rounds).items()}
+        print(f'samples a second on one core, best of {args.rounds} times {PICTURES}')
+        for name, rate in rates.items():
+            print(f'{rate:7.1f}  {rate / list(rates.values())[-1]:5.2f}  {name}')
+        if args.samples:
+            watch_memory(folder, args.samples, args.workers)
+
+
+def write_dataset(folder):
+    """Blurred noise with polygons of thirty corners for objects."""
+    rng = np.random.default_rng(0)
+    images, annotations = [], []
+    for number in range(PICTURES):
+        picture = cv2.resize(rng.integers(0, 256, (HEIGHT // 8, WIDTH // 8, 3), np.uint8), (WIDTH, HEIGHT))
+        images.append(dict(id=number, file_name=f'{number}.jpg', width=WIDTH, height=HEIGHT))
+        for _ in range(OBJECTS):
+            reach = rng.uniform(20, 100, 2)
+            angles = np.linspace(0, 2 * np.pi, 30, endpoint=False)
+            corners = rng.uniform(reach, (WIDTH, HEIGHT) - reach) + reach * rng.uniform(0.6, 1, (30, 1)) * np.stack(
+                [np.cos(angles), np.sin(angles)], 1)
+            cv2.fillPoly(picture, [corners.astype(int)], rng.integers(0, 256, 3).tolist())
+            (x, y), (right, bottom) = corners.min(0), corners.max(0)
+            annotations.append(dict(id=len(annotations) + 1, image_id=number, iscrowd=0,
+                                    category_id=int(rng.integers(1, 12)), bbox=[x, y, right - x, bottom - y],
+                                    area=(right - x) * (bottom - y) / 2, segmentation=[corners.flatten().tolist()]))
+        cv2.imwrite(str(folder / f'{number}.jpg'), picture)
+    categories = [dict(id=number, name=str(number)) for number in range(1, 12)]
+    content = dict(images=images, annotations=annotations, categories=categories)
+    (folder / 'annotations.json').write_text(json.dumps(content))
+
+
+def our_batches(folder):
+    from data.coco import CocoDataset
+    from data.loader import Batches
+    from model.config import preset
+    dataset = CocoDataset(folder / 'annotations.json', folder)
+    return Batches(dataset, preset('resnet50dcn', num_classes=len(dataset.classes) + 1), BATCH)
+
+
+def our_samples(folder, matched):
+    """A callable that makes as many samples as there are pictures, and matches them with anchors or not."""
+    cv2.setNumThreads(0)
+    batches = our_batches(folder)
+    if not matched:
+        batches.collate = lambda *_: None
+    steps = iter(range(10 ** 9))
+    return lambda: [batches[next(steps)] for _ in range(PICTURES // BATCH)]
+
+
+def public_samples(checkout, folder):
+    """The same for the public code."""
+    open_public_code(checkout, 'resnet50dcn')
+    import torch
+
+    from data.coco import COCODetection
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+    dataset = COCODetection(str(folder), str(folder / 'annotations.json'), augmentation())
+    return lambda: [dataset[index] for index in range(PICTURES)]
+
+
+def watch_memory(folder, samples, workers):
+    """Print the memory of this process and its workers, and samples a second, as batches are made."""
+    steps = samples // BATCH
+    began, seen = time.perf_counter(), []
+    for step, _ in enumerate(our_batches(folder).read_ahead(0, steps, workers), 1):
+        if step % (steps // TOLD) == 0:
+            rate = step * BATCH / (time.perf_counter() - began)
+            seen.append((step * BATCH / 1000, megabytes()))
+            print(f'{step * BATCH:7d} samples  {rate:6.1f} a second by {workers} processes  {seen[-1][1]:7.1f} MB',
+                  flush=True)
+    later = np.array(seen[1:])  # what is kept from the start on is there by then
+    print(f'{np.polyfit(*later.T, 1)[0]:.2f} MB more every 1,000 samples')
+
+
+def megabytes():
+    """Memory of this process and of those that it started, without what they share."""
+    import psutil
+    this = psutil.Process()
+    return sum(process.memory_full_info().uss for process in (this, *this.children())) / 2 ** 20
+
+
+if __name__ == '__main__':
+    main()
