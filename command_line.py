@@ -181,7 +181,10 @@ def _run_flags(group):
     group.add_argument('--save_interval', type=count, default=1000,
                        help='steps between checkpoints (default: %(default)s)')
     group.add_argument('--log_interval', type=count, default=20,
-                       help='steps between lines, where there is no terminal to draw a bar on (default: %(default)s)')
+                       help='steps between lines, where there is no terminal to draw a bar on, and in '
+                            '--save_dir/log.jsonl (default: %(default)s)')
+    group.add_argument('--visualdl', action='store_true',
+                       help='also write the log for VisualDL, into --save_dir/visualdl (default: off)')
 
 
 def _loss_flags(group):

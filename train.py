@@ -214,7 +214,8 @@ def train(args, run, dataset, validation, interruption):
     batches = Batches(dataset, network.config, args.batch_size, args.seed, args.pos_threshold, args.neg_threshold,
                       recipe.augmentation, run.rank, run.processes)
     pictures = args.batch_size * run.processes
-    log = Log(args.save_dir / 'log.jsonl', run.start, args.steps, args.log_interval, run.rank == 0)
+    log = Log(args.save_dir / 'log.jsonl', run.start, args.steps, args.log_interval, run.rank == 0,
+              open_visualdl(args.save_dir) if args.visualdl and run.rank == 0 else None)
     network.train()
     asked = time.time()
     for step, batch in enumerate(batches.read_ahead(run.start, args.steps, args.num_workers), run.start + 1):
@@ -264,6 +265,15 @@ def train(args, run, dataset, validation, interruption):
         raise LossError(f'the loss was not finite in {MOST_SKIPPED} steps in a row; look at the pictures named above, '
                         'or go on from the last checkpoint with a lower --lr')
     return 128 + (interruption.signal or signal.SIGTERM) if wishes else 0
+
+
+def open_visualdl(save_dir):
+    """VisualDL's LogWriter, in the run's folder."""
+    try:
+        from visualdl import LogWriter
+    except ImportError:
+        raise FlagError('--visualdl: VisualDL is not installed; pip install visualdl') from None
+    return LogWriter(str(save_dir / 'visualdl'))
 
 
 def sum_of_gradients(network):

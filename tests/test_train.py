@@ -1,4 +1,5 @@
 """train.py as a process of its own, on a small network and pictures of shapes."""
+import importlib.util
 import json
 import math
 import os
@@ -98,6 +99,22 @@ def test_the_log_file_has_a_line_for_each_step_and_evaluation(short_run):
     evaluations = [line for line in told if 'mask_ap' in line]
     assert [line['step'] for line in evaluations] == [4, 6]  # an epoch is four steps
     assert all(-1 <= line['box_ap'] <= 1 for line in evaluations)
+
+
+def test_visualdl_gets_every_number_of_the_log(folder, tmp_path, capsys):
+    if importlib.util.find_spec('visualdl') is None:
+        line = complaint(capsys, *flags(folder, steps=2, visualdl=True, save_dir=tmp_path))
+        assert line == '--visualdl: VisualDL is not installed; pip install visualdl'
+        pytest.skip('VisualDL is not installed')
+    from visualdl import LogReader
+    status, lines = run(*flags(folder, steps=2, visualdl=True, save_dir=tmp_path))
+    assert status == 0, lines
+    told = [json.loads(line) for line in (tmp_path / 'log.jsonl').read_text().splitlines()]
+    reader = LogReader(logdir=str(tmp_path / 'visualdl'))
+    for name in told[0].keys() - {'time', 'step'}:
+        found = reader.get_log_data('scalar', str(tmp_path / 'visualdl'), name)
+        assert [(step, pytest.approx(value)) for step, _, _, value in found] == [(line['step'], line[name])
+                                                                                for line in told]
 
 
 def test_the_best_checkpoint_is_kept_apart(folder, tmp_path):

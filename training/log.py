@@ -22,7 +22,7 @@ class Log:
         start, steps: of the run.
         interval: steps between lines.
         leader: whether this is the first process.
-        scalars: also gets every number of the file, as `scalars(step, name, value)`; None for no one.
+        scalars: VisualDL LogWriter that also gets every number of the file; None for none.
     Attributes:
         in_a_row: how many steps were skipped, the last one among them.
     """
@@ -71,7 +71,7 @@ class Log:
             file.write(json.dumps({'time': round(time.time(), 3), 'step': step, **numbers}) + '\n')
         if self.scalars:
             for name, value in numbers.items():
-                self.scalars(step, name, value)
+                self.scalars.add_scalar(name, value, step)
 
     def skip(self, step, losses, image_ids):
         """Tell of a step that was not taken, because a loss or a gradient is not finite."""
@@ -92,7 +92,10 @@ class Log:
         return sum(self.totals) / len(self.totals) if self.totals else None
 
     def close(self):
+        """Sum up."""
         self.bar.close()
+        if self.scalars:
+            self.scalars.close()
         if self.named:
             say(f'pictures that were skipped: {len(self.named)}')
         if self.skipped:
