@@ -349,6 +349,38 @@ def test_a_converted_checkpoint_starts_where_it_is_told(folder, tmp_path):
     assert all(' lr 1.00e-04 ' in line for line in lines if line.startswith('step '))
 
 
+@pytest.mark.parametrize('line, step, folder_of_weights', [
+    ('nohup python train.py --initial_step=800000 --steps=830000 --conf_loss=ce_loss --pattern=1 '
+     '--model_path=./pretrained_resnet50dcn>> train.txt 2>&1 &', None, 'pretrained_resnet50dcn'),
+    ('nohup python train.py --initial_step=1066300 --steps=1230000 --conf_loss=ce_loss --pattern=1 '
+     '--model_path=./weights/step1066300-ep073-loss5.715.pd>> train.txt 2>&1 &', 1066300,
+     'weights/step1066300-ep073-loss5.715.pd')])
+def test_lines_as_they_are_typed(folder, tmp_path, line, step, folder_of_weights):
+    here = tmp_path / 'here'
+    (here / 'weights').mkdir(parents=True)
+    (tmp_path / 'COCO/annotations').mkdir(parents=True)
+    (here / 'train.py').symlink_to(ROOT / 'train.py')
+    (tmp_path / 'COCO/train2017').symlink_to(folder / 'train')
+    (tmp_path / 'COCO/annotations/instances_train2017.json').symlink_to(folder / 'annotations/instances_train.json')
+    dataset = train.CocoDataset(folder / 'annotations/instances_train.json', folder / 'train')
+    network = Yolact(preset(**SMALL))
+    save_checkpoint(here / folder_of_weights, Checkpoint(network.config, dataset.classes, tensors_of(network),
+                                                         step=step))
+    environment = {**os.environ, 'PATH': f'{Path(sys.executable).parent}:{os.environ["PATH"]}'}
+    process = int(subprocess.run(['sh', '-c', f'{line}\necho $!'], cwd=here, env=environment, text=True, check=True,
+                                 capture_output=True).stdout)
+    said, deadline = here / 'train.txt', time.time() + 60
+    while 'pictures, 8 classes' not in said.read_text() and time.time() < deadline:
+        time.sleep(0.1)
+    os.kill(process, signal.SIGTERM)
+    while 'saved weights/' not in said.read_text() and time.time() < deadline:
+        time.sleep(0.1)
+    new, = {*(here / 'weights').glob('step*.pd')} - {here / folder_of_weights}
+    saved = load_checkpoint(new, training=True)
+    assert saved.step == int(line.partition('--initial_step=')[2].split()[0]) + 1
+    assert train.Recipe(**saved.recipe) == FINETUNING
+
+
 def test_only_the_newest_15_checkpoints_are_kept_and_nothing_else_is_touched(tmp_path):
     for name in ('shapes.pd', 'best-step0000001-ap0.1000.pd'):
         (tmp_path / name).mkdir()
