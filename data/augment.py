@@ -207,17 +207,12 @@ def distort(picture, rng):
     """
     if not picture.size:
         return picture
-    pixels = picture.astype(np.float32)
-    if rng.random() < 0.5:
-        pixels += rng.uniform(-32, 32)
+    brighter = rng.uniform(-32, 32) if rng.random() < 0.5 else 0
     contrast = rng.uniform(0.5, 1.5) if rng.random() < 0.5 else 1
-    first = rng.random() < 0.5
-    if first:
-        pixels *= contrast
+    before, after = (contrast, 1) if rng.random() < 0.5 else (1, contrast)
+    pixels = cv2.addWeighted(picture, before, picture, 0, before * brighter, dtype=cv2.CV_32F)
     pixels = _shift_colours(pixels, rng)
-    if not first:
-        pixels *= contrast
-    return cv2.convertScaleAbs(np.maximum(pixels, 0, out=pixels))  # rounds, and cuts off at 255
+    return cv2.convertScaleAbs(np.maximum(pixels, 0, out=pixels), alpha=after)  # rounds, and cuts off at 255
 
 
 def _shift_colours(pixels, rng):

@@ -146,7 +146,7 @@ def _read_header(path, data):
     # OpenCV may fill what is missing with grey. Trailing bytes after the mark are common and harmless. The
     # search starts behind the header, which may hold a thumbnail with a mark of its own.
     mark = _END_MARKS.get(image.format)
-    if mark and data.find(mark, stream.tell()) < 0:
+    if mark and data.rfind(mark, stream.tell()) < 0:
         raise PictureError(f'{path}: the picture ends too early; copy or download it again')
     return image
 

@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 import cv2
 from tqdm import tqdm
 
+from model.cpu import keep_memory
+
 DEATHS = 3  # of processes, one after another over the same piece of work, before it is given up
 
 
@@ -119,6 +121,7 @@ def _work(function, pipe, inherited):
     if hasattr(os, 'setpgrp'):
         os.setpgrp()
     cv2.setNumThreads(0)
+    keep_memory()
     while True:
         try:
             item = pipe.recv()

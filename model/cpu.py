@@ -31,8 +31,9 @@ def prepare(cpuinfo='/proc/cpuinfo'):
 def keep_memory():
     """Have the C library keep the memory that is given back to it, where that is glibc.
 
-    Each forward pass takes gigabytes in large pieces and gives them back, and left to itself glibc hands them to the
-    system, which empties them and hands them out again page by page. Settings by environment variables are kept.
+    Networks and pictures take memory in large pieces and give it back after each step, and left to itself glibc hands
+    them to the system, which empties them and hands them out again page by page. What the
+    user set by environment variables is kept.
     """
     if platform.libc_ver()[0] == 'glibc' and not any(name.startswith(('MALLOC_', 'GLIBC_')) for name in os.environ):
         libc = ctypes.CDLL(None)
