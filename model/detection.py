@@ -46,14 +46,18 @@ class Detections:
     def rle(self, index):
         """One object's mask as pycocotools encodes the whole picture's: dict of size and counts (bytes)."""
         (x0, y0), (height, width) = self.corners[index], self.size
-        part = np.pad(self.masks[index], [(1, 1), (0, 0)])
-        y, x = np.nonzero(part[1:] != part[:-1])
-        # A run that goes on from the bottom of a column at the top of the next ends and starts in one place.
-        places, times = np.unique((x0 + x) * height + y0 + y, return_counts=True)
-        runs = np.diff(places[times == 1], prepend=0, append=height * width)
-        if runs[-1] == 0:
-            runs = runs[:-1]
-        return coco_mask.frPyObjects({'size': [height, width], 'counts': runs}, height, width)
+        rows, columns = self.masks[index].shape
+        # Column after column, with a pixel that is false before each and after the last.
+        line = np.zeros(columns * (rows + 1) + 1, bool)
+        line[:-1].reshape(columns, rows + 1)[:, 1:] = self.masks[index].T
+        column, row = np.divmod(np.flatnonzero(line[1:] != line[:-1]), rows + 1)
+        places = (x0 + column) * height + y0 + row
+        if rows == height:  # a run may go on from the bottom of a column at the top of the next
+            apart = np.diff(places, prepend=-1) > 0
+            places = places[apart & np.append(apart[1:], True)]
+        runs = np.diff(places, prepend=0, append=height * width)
+        return coco_mask.frPyObjects({'size': [height, width], 'counts': runs[:len(runs) - (runs[-1] == 0)]}, height,
+                                     width)
 
     def select(self, keep):
         """Some of the objects.
