@@ -12,6 +12,7 @@ from command_line import given_path, prediction_flags, run, thresholds
 from data.pictures import SUFFIXES, PictureError, find_pictures, one_line, read_picture, write_picture
 from data.visualize import draw_detections
 from model.checkpoint import CheckpointError
+from model.device import DeviceError
 
 WRITTEN = set(SUFFIXES) - {'.gif'}
 
@@ -32,7 +33,7 @@ def main(argv=None):
     """Draw on the pictures. Returns the exit status."""
     args = parse_arguments(argv)
     sys.stdout.reconfigure(errors='backslashreplace')  # a file may have a name that the terminal cannot show
-    from model.predictor import DeviceError, Predictor  # takes seconds, which --help need not
+    from model.predictor import Predictor  # imports Paddle, which takes seconds, which --help need not
     try:
         paths = list_pictures(args.images, args.out)
         predictor = Predictor(args.model_path, args.device, **thresholds(args))

@@ -22,7 +22,7 @@ def prepare(cpuinfo='/proc/cpuinfo'):
         cpuinfo: file in which Linux describes the processor.
     """
     if 'OMP_NUM_THREADS' not in os.environ:
-        os.environ.setdefault('MKL_NUM_THREADS', str(_cores()))
+        os.environ.setdefault('MKL_NUM_THREADS', str(cores()))
     path = _path(Path(cpuinfo).read_text() if os.path.exists(cpuinfo) else '')
     if path:
         os.environ.setdefault('MKL_DEBUG_CPU_TYPE', path)
@@ -41,10 +41,10 @@ def keep_memory():
         libc.mallopt(M_TRIM_THRESHOLD, 2 ** 31 - 1)
 
 
-def _cores():
+def cores():
     """This process's share of the cores, where Paddle's launcher started several processes here."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-    return max(cores // int(os.environ.get('PADDLE_LOCAL_SIZE', 1)), 1)
+    number = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+    return max(number // int(os.environ.get('PADDLE_LOCAL_SIZE', 1)), 1)
 
 
 def _path(described):

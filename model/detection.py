@@ -1,5 +1,7 @@
 """Raw outputs → Detections: what a user wants to know about a picture."""
+import dataclasses
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -55,7 +57,9 @@ class Detections:
         if rows == height:  # a run may go on from the bottom of a column at the top of the next
             apart = np.diff(places, prepend=-1) > 0
             places = places[apart & np.append(apart[1:], True)]
-        runs = np.diff(places, prepend=0, append=height * width)
+        ends = np.zeros(len(places) + 2, np.int64)
+        ends[1:-1], ends[-1] = places, height * width
+        runs = ends[1:] - ends[:-1]
         return coco_mask.frPyObjects({'size': [height, width], 'counts': runs[:len(runs) - (runs[-1] == 0)]}, height,
                                      width)
 
@@ -73,8 +77,53 @@ class Detections:
                           self.size)
 
 
-def detect(boxes, scores, coefficients, prototypes, size, mask_iou=None, score_threshold=0.05,
-           iou_threshold=0.5, top_k=200, max_detections=100, cross_class=False):
+@dataclass(frozen=True, eq=False)
+class SmallDetections:
+    """The objects of one picture, whose masks are still as small as the prototypes. Sent about more cheaply.
+
+    Attributes:
+        classes, box_scores, mask_scores, boxes, size: as in `Detections`.
+        masks: n float32 arrays [h, w], 0 to 1, each of its own size and perhaps empty.
+        crops: int64 [n, 4], their places x0 y0 x1 y1 among the prototypes.
+        prototype_size: height and width of the prototypes.
+    """
+    classes: np.ndarray
+    box_scores: np.ndarray
+    mask_scores: np.ndarray
+    boxes: np.ndarray
+    masks: list
+    crops: np.ndarray
+    prototype_size: tuple
+    size: tuple
+
+    def on_prototypes(self):
+        """The masks in their places among the prototypes, zero around them: float32 [n, 1, ph, pw]."""
+        full = np.zeros((len(self.masks), 1, *self.prototype_size), np.float32)
+        for place, mask, (x0, y0, x1, y1) in zip(full, self.masks, self.crops, strict=True):
+            place[0, y0:y1, x0:x1] = mask
+        return full
+
+    def rescored(self, mask_iou):
+        """The same with masks scored by what is predicted of them (YOLACT++, section 3.5).
+
+        Args:
+            mask_iou: float32 [n, classes], 0 to 1, the predicted IoU of each mask if it is one of a class.
+        Returns:
+            `SmallDetections`.
+        """
+        own = mask_iou[np.arange(len(self.masks)), self.classes]
+        return dataclasses.replace(self, mask_scores=self.box_scores * own)
+
+    def full(self):
+        """The same with masks of the picture's size: `Detections`."""
+        taps = [_Taps.of(*pair) for pair in zip(self.prototype_size, self.size)]
+        parts = [_upsample(mask, crop, *taps) for mask, crop in zip(self.masks, self.crops.tolist(), strict=True)]
+        return Detections(self.classes, self.box_scores, self.mask_scores, self.boxes, [part for part, _ in parts],
+                          np.array([corner for _, corner in parts], np.int64).reshape(-1, 2), self.size)
+
+
+def detect(boxes, scores, coefficients, prototypes, size, score_threshold=0.05, iou_threshold=0.5, top_k=200,
+           max_detections=100, cross_class=False):
     """The objects that the network's outputs for one picture say are there.
 
     Args:
@@ -83,13 +132,12 @@ def detect(boxes, scores, coefficients, prototypes, size, mask_iou=None, score_t
         coefficients: float32 [a, k], how much of each prototype makes up the mask.
         prototypes: float32 [ph, pw, k].
         size: height and width of the picture in pixels.
-        mask_iou: predicts how good masks are, float32 [n, 1, ph, pw] → float32 [n, classes]; None without.
         score_threshold: 0 to 1; an anchor takes part if its best class scores more.
         iou_threshold, top_k: see `fast_nms`.
         max_detections: the most objects to return; None for all. Cross-class NMS stops at top_k alone.
         cross_class: an object drops lesser ones of any class, not only of its own.
     Returns:
-        `Detections`.
+        `SmallDetections`, whose masks have the scores of their boxes.
     """
     chosen = np.flatnonzero((scores[:, 1:] > score_threshold).any(1))
     boxes, scores = boxes[chosen], scores[chosen, 1:]
@@ -100,17 +148,10 @@ def detect(boxes, scores, coefficients, prototypes, size, mask_iou=None, score_t
     boxes, coefficients = boxes[kept], coefficients[chosen[kept]]
 
     crops = _crops(boxes, prototypes.shape[:2])
-    small = [_assemble(prototypes, *pair) for pair in zip(coefficients, crops, strict=True)]
-    mask_scores = box_scores
-    if mask_iou is not None and len(kept):
-        predicted = mask_iou(_on_prototypes(small, crops, prototypes.shape[:2]))
-        mask_scores = box_scores * predicted[np.arange(len(kept)), classes]
-
-    parts = [_upsample(*pair, prototypes.shape[:2], size) for pair in zip(small, crops, strict=True)]
+    masks = [_assemble(prototypes, *pair) for pair in zip(coefficients, crops, strict=True)]
     scale = np.array([size[1], size[0]] * 2, np.float32)
-    return Detections(classes, box_scores, mask_scores, np.clip(boxes * scale, 0, scale),
-                      [part for part, _ in parts],
-                      np.array([corner for _, corner in parts], np.int64).reshape(-1, 2), tuple(size))
+    return SmallDetections(classes, box_scores, box_scores, np.clip(boxes * scale, 0, scale), masks, crops,
+                           prototypes.shape[:2], tuple(size))
 
 
 def _crops(boxes, prototype_size):
@@ -128,15 +169,7 @@ def _assemble(prototypes, coefficients, crop):
     return 0.5 + 0.5 * np.tanh(0.5 * (prototypes[y0:y1, x0:x1] @ coefficients))  # sigmoid; never overflows
 
 
-def _on_prototypes(masks, crops, prototype_size):
-    """Cropped masks in their places: float32 [n, 1, ph, pw]."""
-    full = np.zeros((len(masks), 1, *prototype_size), np.float32)
-    for place, mask, (x0, y0, x1, y1) in zip(full, masks, crops, strict=True):
-        place[0, y0:y1, x0:x1] = mask
-    return full
-
-
-def _upsample(mask, crop, prototype_size, size):
+def _upsample(mask, crop, vertical, horizontal):
     """A cropped mask where it exceeds 0.5 after resizing the prototypes to the picture, bilinearly.
 
     A pixel outside the crop's rectangle gets less than half its weight from the crop, so the rectangle holds
@@ -144,31 +177,47 @@ def _upsample(mask, crop, prototype_size, size):
 
     Args:
         mask: float32 [h, w], 0 to 1.
-        crop: its place x0 y0 x1 y1 among prototypes of prototype_size (height, width).
-        size: height and width of the picture.
+        crop: its place x0 y0 x1 y1 among the prototypes.
+        vertical, horizontal: `_Taps` of the whole picture.
     Returns:
         bool [h', w'] and the x, y of its top-left pixel.
     """
-    x, columns, right = _taps(crop[0], crop[2], prototype_size[1], size[1])
-    y, rows, below = _taps(crop[1], crop[3], prototype_size[0], size[0])
-    mask = np.pad(mask, 1)  # zero around the crop
-    wide = mask[:, columns] * (1 - right) + mask[:, columns + 1] * right
+    x, columns, right = horizontal.between(crop[0], crop[2])
+    y, rows, below = vertical.between(crop[1], crop[3])
+    around = np.zeros((mask.shape[0] + 2, mask.shape[1] + 2), np.float32)
+    around[1:-1, 1:-1] = mask
+    wide = (around[:, 1:] - around[:, :-1]).take(columns, 1)
+    wide *= right
+    wide += around.take(columns, 1)
+    rises = wide[1:] - wide[:-1]
     part = np.empty((len(rows), len(columns)), bool)
     for band in (slice(first, first + BAND) for first in range(0, len(rows), BAND)):
-        top = wide[rows[band]]
-        part[band] = top + (wide[rows[band] + 1] - top) * below[band, None] > 0.5
+        values = rises.take(rows[band], 0)
+        values *= below[band, None]
+        values += wide.take(rows[band], 0)
+        np.greater(values, 0.5, out=part[band])
     return part, (x, y)
 
 
-def _taps(start, stop, cells, pixels):
-    """How pixels of the picture, along one axis, sample the cells start to stop of a prototype's.
+class _Taps(NamedTuple):
+    """How the pixels of a picture, along one axis, sample the cells of the prototypes.
 
-    Returns:
-        The first pixel; for it and each that follows int64 [p], which cell comes before its centre, counted
-        from start - 1; and float32 [p], the weight of the cell after that one.
+    Attributes:
+        scale: pixels a cell.
+        before: int64 [pixels], the cell that comes before each pixel's centre.
+        weights: float32 [pixels], the weight of the cell after that one.
     """
-    first, last = round(start * pixels / cells), round(stop * pixels / cells)
-    centres = (np.arange(first, last) + 0.5) * (cells / pixels) - 0.5
-    centres = np.clip(centres, 0, cells - 1) - start + 1
-    before = centres.astype(np.int64)
-    return first, before, (centres - before).astype(np.float32)
+    scale: float
+    before: np.ndarray
+    weights: np.ndarray
+
+    @classmethod
+    def of(cls, cells, pixels):
+        centres = np.clip((np.arange(pixels) + 0.5) * (cells / pixels) - 0.5, 0, cells - 1)
+        before = centres.astype(np.int64)
+        return cls(pixels / cells, before, (centres - before).astype(np.float32))
+
+    def between(self, start, stop):
+        """Those of the cells start to stop: the first pixel, the cells counted from start - 1, and the weights."""
+        first, last = round(start * self.scale), round(stop * self.scale)
+        return first, self.before[first:last] - (start - 1), self.weights[first:last]

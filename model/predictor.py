@@ -4,8 +4,8 @@ import numpy as np
 import paddle
 
 from model.checkpoint import CheckpointError, load_checkpoint, restore
-from model.cpu import keep_memory
 from model.detection import detect
+from model.device import choose_device
 from model.yolact import Yolact
 
 
@@ -52,45 +52,42 @@ class Predictor:
         Returns:
             list of `Detections`.
         """
-        with paddle.no_grad():
-            inputs = np.stack([self.prepare(picture) for picture in pictures])
-            outputs = [tensor.numpy() for tensor in self._network.predict(paddle.to_tensor(inputs))]
-        judge = self._judge if self.config.rescore_masks else None
-        return [detect(*output, picture.shape[:2], judge, **self._thresholds)
-                for *output, picture in zip(*outputs, pictures)]
+        outputs = self.forward([self.prepare(picture) for picture in pictures])
+        found = [self.detect(one, picture.shape[:2]) for one, picture in zip(outputs, pictures, strict=True)]
+        return [self.rescore(small, self.to_rescore(small)).full() for small in found]
+
+    # The steps of this, for those who do other things in the meantime. Only forward and rescore use the device, and
+    # are for one thread alone.
 
     def prepare(self, picture):
         """A picture at the network's input size, float32 [size, size, 3], BGR, 0 to 255."""
         size = (self.config.input_size, self.config.input_size)
         return cv2.resize(picture.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
 
-    def _judge(self, masks):
+    def forward(self, inputs):
+        """What the network says of prepared pictures: for each a tuple of arrays, to be given to `detect`."""
         with paddle.no_grad():
-            return self._network.maskiou_net(paddle.to_tensor(masks)).numpy()
+            outputs = self._network.predict(paddle.to_tensor(np.stack(inputs)))
+            likely = (outputs[1][:, :, 1:].max(-1) > self._thresholds.get('score_threshold', 0.05)).numpy()
+        return [(*_anchors(parts, rows), prototypes.numpy()) for *parts, prototypes, rows in zip(*outputs, likely)]
+
+    def detect(self, outputs, size):
+        """What that makes of a picture of size (height, width): `SmallDetections`."""
+        return detect(*outputs, size, **self._thresholds)
+
+    def to_rescore(self, small):
+        """What `rescore` takes: the masks, float32 [n, 1, ph, pw], or None if the network does not re-score them."""
+        return small.on_prototypes() if self.config.rescore_masks and len(small.masks) else None
+
+    def rescore(self, small, masks):
+        """`SmallDetections` with masks that are scored for themselves."""
+        if masks is None:
+            return small
+        with paddle.no_grad():
+            return small.rescored(self._network.maskiou_net(paddle.to_tensor(masks)).numpy())
 
 
-class DeviceError(ValueError):
-    """A device that is not there. The message is one line for the user."""
-
-
-def choose_device(device=None):
-    """Have Paddle work on a device from now on.
-
-    Args:
-        device: 'cpu', 'gpu' or 'gpu:1'; None takes a GPU if there is one.
-    Raises:
-        DeviceError: there is no such device.
-    """
-    gpus = paddle.device.cuda.device_count() if paddle.device.is_compiled_with_cuda() else 0
-    if device is None:
-        device = 'gpu' if gpus else 'cpu'
-    kind, _, number = device.partition(':')
-    if kind not in ('cpu', 'gpu') or (number and not number.isdigit()):
-        raise DeviceError(f"device {device!r} is not 'cpu', 'gpu' or 'gpu:0'")
-    if kind == 'gpu' and not paddle.device.is_compiled_with_cuda():
-        raise DeviceError('this Paddle has no GPU support; install requirements-gpu.txt, or use the cpu')
-    if kind == 'gpu' and int(number or 0) >= gpus:
-        raise DeviceError(f'{device}: there are {gpus} GPUs here, counted from 0')
-    paddle.device.set_device(device)
-    if kind == 'cpu':
-        keep_memory()
+def _anchors(tensors, wanted):
+    """What tensors say of some anchors, as arrays. Few are wanted, and all of them would be slow to get from a GPU."""
+    rows = paddle.to_tensor(np.flatnonzero(wanted))
+    return [(tensor.gather(rows) if len(rows) else tensor[:0]).numpy() for tensor in tensors]

@@ -7,10 +7,17 @@ import pytest
 from golden import NETWORKS, assert_same_detections, golden, inputs
 from pycocotools import mask as coco_mask
 
+from model import detection
 from model.anchors import anchors
 from model.boxes import decode
 from model.config import preset
-from model.detection import Detections, detect
+from model.detection import Detections
+
+
+def detect(*arguments, mask_iou=None, **keywords):
+    """Detections of the network's outputs, re-scored if there is a net for that."""
+    small = detection.detect(*arguments, **keywords)
+    return (small.rescored(mask_iou(small.on_prototypes())) if mask_iou and len(small.masks) else small).full()
 
 
 def mask_iou_net(masks):
@@ -141,7 +148,7 @@ def test_mask_score_is_class_score_times_the_iou_of_its_class():
         return np.float32([[0.5, 0.1], [0.2, 0.25]])
 
     found = detect(boxes, scores, np.ones((2, 1), np.float32), np.ones((10, 10, 1), np.float32), (50, 50),
-                   mask_iou, max_detections=2)
+                   mask_iou=mask_iou, max_detections=2)
     assert found.classes.tolist() == [0, 1]
     np.testing.assert_allclose(found.box_scores, [0.8, 0.6])
     np.testing.assert_allclose(found.mask_scores, [0.4, 0.15])
@@ -154,7 +161,7 @@ def test_mask_score_is_class_score_times_the_iou_of_its_class():
 def test_a_score_at_the_threshold_is_no_object(cross_class):
     scores = np.float32([[0.5, 0.5, 0.0]])
     arrays = np.float32([[0, 0, 1, 1]]), scores, np.ones((1, 1), np.float32), random_prototypes(8, 8)
-    found = detect(*arrays, (30, 40), mask_iou_net, score_threshold=0.5, cross_class=cross_class)
+    found = detect(*arrays, (30, 40), mask_iou=mask_iou_net, score_threshold=0.5, cross_class=cross_class)
     assert len(found) == 0 and found.masks == [] and found.size == (30, 40)
     assert [array.shape for array in (found.classes, found.box_scores, found.mask_scores, found.boxes,
                                       found.corners)] == [(0,), (0,), (0,), (0, 4), (0, 2)]

@@ -1,0 +1,92 @@
+"""Milliseconds from a network's raw outputs to 100 detections on a 640x480 picture, and to their run lengths.
+
+    python -m benchmarks.postprocess --public ../yolact    # beside the public code, which needs PyTorch
+"""
+import argparse
+
+import numpy as np
+
+from benchmarks.public_code import CONFIGS, open_public_code
+from benchmarks.turns import take_turns
+from model.anchors import anchors
+from model.config import preset
+from tests.data.golden_inputs import predictions
+
+HEIGHT, WIDTH = 480, 640
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--public', help='folder of a checkout of the public code to compare with')
+    parser.add_argument('--backbone_name', choices=CONFIGS, default='resnet50',
+                        help='of YOLACT++, re-scoring, which is a network, takes part (default: %(default)s)')
+    parser.add_argument('--rounds', type=int, default=20, help='(default: %(default)s)')
+    args = parser.parse_args()
+    contestants = {('ours', kind): (ours, args.backbone_name, kind == 'RLE') for kind in ('detections', 'RLE')}
+    if args.public:
+        contestants |= {('public code', kind): (public, args.public, args.backbone_name, kind == 'RLE')
+                        for kind in ('detections', 'RLE')}
+    seconds = take_turns(contestants, args.rounds)
+    print(f'{args.backbone_name}, 100 detections on {WIDTH}x{HEIGHT}, best of {args.rounds}')
+    for name in sorted({name for name, _ in contestants}):
+        detections, all_of_it = (1000 * seconds[name, kind] for kind in ('detections', 'RLE'))
+        print(f'{all_of_it:6.1f} ms ({detections:.1f} to the detections, {all_of_it - detections:.1f} to encode them)  '
+              f'{seconds[name, "RLE"] / seconds["ours", "RLE"]:5.1f}  {name}')
+
+
+def ours(backbone_name, encode):
+    """A callable that does it with our code."""
+    import paddle
+
+    from model.boxes import decode
+    from model.detection import detect
+    from model.device import choose_device
+    from model.yolact import Yolact
+    choose_device('cpu')
+    config = preset(backbone_name)
+    cells = paddle.to_tensor(anchors(config))
+    made = predictions(len(cells), config.prototype_size)
+    offsets, network = paddle.to_tensor(made['loc']), Yolact(config)
+    network.eval()
+
+    def work():
+        boxes = decode(offsets, cells).numpy()
+        small = detect(boxes, made['conf'], made['mask'], made['proto'], (HEIGHT, WIDTH))
+        if config.rescore_masks:
+            with paddle.no_grad():
+                small = small.rescored(network.maskiou_net(paddle.to_tensor(small.on_prototypes())).numpy())
+        found = small.full()
+        assert len(found) == 100
+        return [found.rle(i) for i in range(len(found))] if encode else found
+    return work
+
+
+def public(checkout, backbone_name, encode):
+    """A callable that does it with the public code."""
+    config = open_public_code(checkout, backbone_name)
+    config.mask_proto_debug = False  # its own eval.py sets that
+    import torch
+    from layers.functions import Detect
+    from layers.output_utils import postprocess
+    from pycocotools import mask as mask_api
+    from yolact import Yolact
+    cells = torch.from_numpy(anchors(preset(backbone_name)))
+    made = {name: torch.from_numpy(array) for name, array in
+            predictions(len(cells), preset(backbone_name).prototype_size).items()}
+    raw = {'priors': cells, **{name: array[None] for name, array in made.items()}}
+    find = Detect(config.num_classes, bkg_label=0, top_k=200, conf_thresh=0.05, nms_thresh=0.5)
+    find.use_fast_nms = True
+    network = Yolact()
+    network.eval()
+
+    @torch.no_grad()
+    def work():
+        *_, masks = postprocess(find(raw, network), WIDTH, HEIGHT)
+        masks = masks.byte().numpy()
+        assert len(masks) == 100
+        return [mask_api.encode(np.asfortranarray(mask)) for mask in masks] if encode else masks
+    return work
+
+
+if __name__ == '__main__':
+    main()
