@@ -5,6 +5,7 @@ import os
 import sys
 from pathlib import Path
 
+from data.pipeline import default_workers
 from model.config import PRESETS
 from training.recipe import AUGMENTATIONS, BOX_LOSSES, CONF_LOSSES, SCHEDULES
 
@@ -50,6 +51,18 @@ def prediction_flags(model_path, obj_threshold):
                              'under different names; --top_k is then of all classes together (default: off)')
     parser.add_argument('--device', metavar='{cpu,gpu,gpu:N}',
                         help='what to compute on (default: a GPU if there is one, otherwise the CPU)')
+    return parser
+
+
+def batch_flags():
+    """The flags of the scripts that predict for a whole dataset: ArgumentParser, a parent for the script's own."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument('--batch_size', type=count, default=1,
+                        help='pictures that go through the network together; 1 suits a CPU, a GPU is faster '
+                             'with more (default: %(default)s)')
+    parser.add_argument('--num_workers', type=whole, default=default_workers(),
+                        help='processes that work on what the network found while it goes on; 0 takes turns with it '
+                             '(default here: %(default)s)')
     return parser
 
 

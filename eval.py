@@ -3,64 +3,109 @@
     python eval.py --model_path weights/yolact_plus_resnet50.pd
 """
 import argparse
+import json
 import sys
 
-from command_line import count, prediction_flags, run, thresholds
+from command_line import batch_flags, count, given_path, prediction_flags, run, thresholds
 from data.coco import AnnotationError, CocoDataset
-from data.results import check_classes, evaluate
+from data.evaluation import check_classes, evaluate, evaluate_results
+from data.files import check_writable, replacing
+from data.pictures import one_line
+from data.results import ResultsError, read_results
+from data.workers import WorkerError
 from model.checkpoint import CheckpointError
+from model.device import DeviceError
 
 WARNINGS_SHOWN = 5
 
 
 def parse_arguments(argv=None):
     parser = argparse.ArgumentParser(
-        parents=[prediction_flags('./pretrained_resnet50dcn', 0.05)],
+        parents=[prediction_flags('./pretrained_resnet50dcn', 0.05), batch_flags()],
         description='Judge a checkpoint on a COCO-style dataset: the twelve figures of pycocotools for boxes '
-                    'and for masks. Pictures that cannot be read count as having no detections; they are '
-                    'listed, and the exit status is 1.')
+                    'and for masks, AP by the IoU of a hit, and AP by class. Pictures that cannot be read count as '
+                    'having no detections; they are listed, and the exit status is 1.')
     parser.add_argument('--valid_images_path', default='../COCO/val2017',
                         help='folder of the pictures (default: %(default)s)')
     parser.add_argument('--valid_anno_path', default='../COCO/annotations/instances_val2017.json',
                         help='their annotation file (default: %(default)s)')
-    parser.add_argument('--batch_size', type=count, default=1,
-                        help='pictures that go through the network together; 1 suits a CPU, a GPU is faster '
-                             'with more (default: %(default)s)')
     parser.add_argument('--max_images', type=count,
                         help='judge on so many pictures only, the first (default: all)')
+    parser.add_argument('--results', type=given_path, metavar='FILE',
+                        help='judge this file of results, such as test_dev.py writes, instead of a checkpoint; needs '
+                             'no pictures (default: none)')
+    parser.add_argument('--json', type=given_path, metavar='FILE',
+                        help='also write every figure to this file, for machines (default: none)')
     return parser.parse_args(argv)
 
 
 def main(argv=None):
     """Print the figures. Returns the exit status."""
     args = parse_arguments(argv)
-    from model.predictor import DeviceError, Predictor  # takes seconds, which --help need not
     try:
-        dataset = read_dataset(args.valid_anno_path, args.valid_images_path)
-        predictor = Predictor(args.model_path, args.device, **thresholds(args))
-        check_classes(dataset, predictor.classes)
-    except (AnnotationError, CheckpointError, DeviceError) as error:
+        dataset = read_dataset(args.valid_anno_path, None if args.results else args.valid_images_path)
+        if args.json:
+            check_writable(args.json)
+        figures, problems = judge_results(args, dataset) if args.results else judge_checkpoint(args, dataset)
+        print(figures)
+        if args.json:
+            write_figures(args.json, figures, dataset.classes, problems)
+    except (AnnotationError, CheckpointError, DeviceError, ResultsError, WorkerError) as error:
         print(f'eval.py: error: {error}', file=sys.stderr)
         return 2
-    figures, problems = evaluate(predictor, dataset, args.batch_size, args.max_images)
-    print(figures)
+    except OSError as error:
+        print(f'eval.py: error: {one_line(error.filename or args.json)}: cannot be written ({error.strerror}); check '
+              'that its folder may be written to and has room', file=sys.stderr)
+        return 2
     if problems:
         print(*problems, f'Pictures that count as having no detections: {len(problems)}', sep='\n',
               file=sys.stderr)
     return 1 if problems else 0
 
 
+def judge_checkpoint(args, dataset):
+    """`AveragePrecision` of the checkpoint, and a line for each picture that could not be read."""
+    from model.predictor import Predictor  # imports Paddle, which takes seconds; --help need not
+    predictor = Predictor(args.model_path, args.device, **thresholds(args))
+    check_classes(dataset, predictor.classes)
+    return evaluate(predictor, dataset, args.batch_size, args.max_images, args.num_workers)
+
+
+def judge_results(args, dataset):
+    """`AveragePrecision` of the file of results, and no problems."""
+    boxes, masks = read_results(args.results, dataset)
+    return evaluate_results(dataset, boxes, masks, args.max_images, args.num_workers), []
+
+
 def read_dataset(annotations_path, images_path):
-    """The dataset, after a look at what is wrong with it."""
-    dataset = CocoDataset(annotations_path, images_path)
+    """The dataset, after a look at what is wrong with it. Without a folder its pictures are not looked for."""
+    dataset = CocoDataset(annotations_path, images_path or '')
     if not dataset.has_annotations:
         raise AnnotationError(f'{annotations_path}: has no annotations to judge by; '
                               'use test_dev.py for such a file')
-    dataset.check_folder()
+    if images_path:
+        dataset.check_folder()
     if dataset.warnings:
         print(*dataset.warnings[:WARNINGS_SHOWN], f'Annotations that are left out: {len(dataset.warnings)}',
               sep='\n', file=sys.stderr)
     return dataset
+
+
+def write_figures(path, figures, classes, problems):
+    """Writes every figure as JSON, from 0 to 1, or null where there is nothing to be found."""
+    def known(value):
+        return None if value < 0 else value
+    content = {kind: {**{name: known(value) for name, value in getattr(figures, kind).items()},
+                      'by_iou': {iou: known(value) for iou, value in figures.by_iou[kind].items()}}
+               for kind in figures.by_iou}
+    content['classes'] = [{'id': id, 'name': name, 'objects': objects,
+                           **{kind: known(values[label]) for kind, values in figures.by_class.items()}}
+                          for label, (id, name, objects) in enumerate(zip(classes.ids, classes.names,
+                                                                          figures.objects))]
+    content['problems'] = problems
+    with replacing(path) as file:
+        json.dump(content, file, indent=1)
+        file.write('\n')
 
 
 if __name__ == '__main__':

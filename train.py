@@ -10,9 +10,10 @@ from typing import NamedTuple, Optional
 
 from command_line import training_arguments
 from data.coco import AnnotationError, CocoDataset
+from data.evaluation import check_classes, evaluate
 from data.loader import Batches
 from data.pictures import PictureError
-from data.results import check_classes, evaluate
+from data.pipeline import default_workers
 from data.workers import WorkerError
 from model.checkpoint import (
     Checkpoint,
@@ -23,6 +24,7 @@ from model.checkpoint import (
     tensors_of,
 )
 from model.config import ConfigError, preset
+from model.device import DeviceError, choose_device
 from training.interruption import Interruption
 from training.log import Log, say
 from training.recipe import CONF_LOSSES, MOMENTUM, WEIGHT_DECAY, Recipe, choose_recipe, learning_rate
@@ -46,8 +48,7 @@ def main(argv=None):
 
 def run_training(args, interruption):
     """Everything that may go wrong, as one line and an exit status."""
-    from model.predictor import DeviceError  # imports Paddle, which takes seconds
-    from training.precision import PrecisionError
+    from training.precision import PrecisionError  # imports Paddle, which takes seconds
     try:
         dataset = open_dataset(args.train_anno_path, args.train_images_path)
         validation = open_dataset(args.valid_anno_path, args.valid_images_path) if args.eval else None
@@ -111,7 +112,6 @@ def start_run(args, dataset):
     import paddle
 
     from model.parallel import join
-    from model.predictor import choose_device
     from model.yolact import Yolact
     from training.average import Average
     from training.precision import Precision, half_precision
@@ -248,17 +248,20 @@ def train(args, run, dataset, validation, interruption):
         optimizer.clear_grad()
 
         stop = wishes or log.in_a_row == MOST_SKIPPED
-        if run.rank == 0 and log.totals and (step % args.save_interval == 0 or step == args.steps or stop):
+        saves = step % args.save_interval == 0 or step == args.steps or stop
+        validates = validation and not stop and (epoch > batches.epoch(step - 1) or step == args.steps)
+        if run.rank == 0 and saves and log.totals:
             name = f'step{step:07d}-ep{epoch:03d}-loss{log.mean():.3f}.pd'
             say(f'saved {save(args, run, dataset.classes, step, epoch, name)}')
             keep_newest(args.save_dir)
-        if stop:
-            wait_for_all()  # the launcher ends the others when one has ended
-            break
-        if run.rank == 0 and validation and (epoch > batches.epoch(step - 1) or step == args.steps):
+        if run.rank == 0 and validates:
             figures = validate(run, validation)
             log.write(step, box_ap=figures.box['AP'], mask_ap=figures.mask['AP'])
             keep_best(args, run, dataset.classes, step, epoch, figures.mask['AP'])
+        if saves or validates:
+            wait_for_all()  # the others lose patience in a step, and the launcher ends all when one has ended
+        if stop:
+            break
         asked = time.time()
     log.close()
     if log.in_a_row == MOST_SKIPPED:
@@ -288,8 +291,8 @@ def validate(run, dataset):
 
     from model.predictor import Predictor
     with run.average.in_place() if run.average else contextlib.nullcontext():
-        figures, problems = evaluate(Predictor.of(run.network, dataset.classes), dataset)
-    say(str(figures), *problems)
+        figures, problems = evaluate(Predictor.of(run.network, dataset.classes), dataset, workers=default_workers())
+    say(figures.table(), *problems)
     run.network.train()
     return figures
 

@@ -124,16 +124,17 @@ class CocoDataset:
                        [_unpack(segmentation) for segmentation in self._segmentations[rows]],
                        int(self._crowds[rows].sum()))
 
-    def annotations(self):
-        """The annotations that are kept, in the order of the file, as pycocotools takes them.
+    def annotations(self, i):
+        """The annotations of picture i that are kept, in the order of the file, as pycocotools takes them.
 
         Yields:
             dict with image_id, category_id, iscrowd (0 or 1), bbox (x y width height) and area (pixels), both as the
             file says or else of the segmentation, and segmentation (a compressed RLE).
         """
-        images = np.repeat(np.arange(len(self)), np.diff(self._starts))
-        for row, (*box, area) in zip(self._rows, self._figures.tolist(), strict=True):
-            picture, segmentation = self.images[images[row]], self._segmentations[row]
+        picture = self.images[i]
+        for row in sorted(range(*self._starts[[i, i + 1]].tolist()), key=self._order.__getitem__):
+            *box, area = self._figures[row].tolist()
+            segmentation = self._segmentations[row]
             if not isinstance(segmentation, dict):
                 segmentation = encode(_unpack(segmentation), (picture.height, picture.width))
             yield {'image_id': picture.id, 'category_id': self.classes.ids[self._labels[row]],
@@ -179,8 +180,8 @@ class CocoDataset:
             segmentations.append(segmentation)
         images, labels, crowds = np.array(columns, np.int64).reshape(-1, 3).T
         order = np.lexsort((crowds, images))
-        self._rows = np.argsort(order)  # of the annotations in the order of the file
-        self._figures = np.array(figures).reshape(-1, 5)  # box and area, in that order too
+        self._order = order  # places in the file
+        self._figures = np.array(figures).reshape(-1, 5)[order]  # box and area
         self._starts = np.searchsorted(images[order], np.arange(len(self.images) + 1))
         self._labels = labels[order]
         self._boxes = np.array(boxes, np.float32).reshape(-1, 4)[order]

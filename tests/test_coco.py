@@ -214,9 +214,11 @@ def test_ids_of_annotations_do_not_break_their_lines(load):
 
 
 def test_kept_annotations_are_as_in_the_file(load):
-    given = [annotation(1, image_id=8, bbox=[-1.1, 2.3, 30, 20.7], area=5), annotation(2, iscrowd=1),
-             annotation(3, bbox=[0]), annotation(4, area=12.5)]
-    kept = list(load(content([*given, without(annotation(5), 'area', 'bbox')])).annotations())
+    given = [annotation(1, bbox=[-1.1, 2.3, 30, 20.7], area=5), annotation(2, iscrowd=1),
+             annotation(3, bbox=[0]), annotation(4, area=12.5), annotation(9, image_id=8)]
+    dataset = load(content([*given, without(annotation(5), 'area', 'bbox')]))
+    kept = list(dataset.annotations(0))
+    assert [record['image_id'] for record in dataset.annotations(1)] == [8]
     for record, expected in zip(kept[:3], (given[0], given[1], given[3]), strict=True):
         for key in ('image_id', 'category_id', 'iscrowd', 'bbox', 'area'):
             assert record[key] == expected[key]

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,10 +18,12 @@ from ground_truth import ground_truth
 from networks import SMALL
 from PIL import Image
 from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 import demo
 import export
 from data.coco import CocoDataset
+from data.journal import Journal
 from data.pictures import read_picture, write_picture
 from data.shapes import write_split
 from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, tensors_of
@@ -30,6 +33,7 @@ from model.detection import Detections
 from model.yolact import Yolact
 
 ROOT = Path(demo.__file__).parent
+SHIPPED = ROOT / 'weights/shapes.pd'
 SCRIPTS = ('demo', 'eval', 'test_dev')
 
 
@@ -97,7 +101,7 @@ def test_help_is_quick_and_tells_every_default(script):
     process = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
     assert (process.returncode, process.stderr) == (0, '')
     entries = [' '.join(entry.split()) for entry in process.stdout.split('\n  --')[1:]]
-    defaults = {entry.split()[0]: entry.partition('(default: ')[2].partition(')')[0] for entry in entries}
+    defaults = {entry.split()[0]: re.split(r'\(default(?: here)?: |\)', entry)[1] for entry in entries}
     assert len(defaults) >= 8 and all(defaults.values())
     assert defaults['top_k'] == '200'
     assert defaults['obj_threshold'] == ('0.3' if script == 'demo' else '0.05')
@@ -227,7 +231,8 @@ def test_interruption_is_one_line_and_nothing_half_written(folder, tmp_path):
                        '--valid_anno_path', annotations) == (130, last.format('eval'))
     assert interrupted('test_dev', *model, '--test_images_path', images, '--test_anno_path', annotations,
                        '--out', tmp_path / 'results/all.json') == (130, last.format('test_dev'))
-    assert list((tmp_path / 'results').iterdir()) == []
+    done, = (tmp_path / 'results').iterdir()
+    assert done.name.startswith('.all.json.') and Journal(done).pieces()
 
 
 def test_eval_prints_figures_and_lists_what_is_wrong(folder):
@@ -237,10 +242,11 @@ def test_eval_prints_figures_and_lists_what_is_wrong(folder):
     (folder / 'annotations/odd.json').write_text(json.dumps(annotations))
     status, lines, complaints = run('eval', *eval_flags(folder, 'odd.json'), '--batch_size', '2')
     assert status == 1
-    assert lines[0].split() == ['box', 'mask']
-    assert len(lines) == 13
-    assert all(re.fullmatch(r'Average (Precision|Recall) .+ \](  0\.\d{3}|      -){2}', line)
-               for line in lines[1:])
+    assert (lines[0], lines[13]) == ('box:', 'mask:')
+    assert all(re.fullmatch(r' Average (Precision|Recall) .+ \] = -?\d\.\d{3}', line) for line in lines[1:13])
+    assert [line[:8] for line in lines[26:32]] == ['', '       |', '-------+', '   box |', '  mask |', '']
+    classes = CocoDataset(folder / 'annotations/odd.json', folder).classes
+    assert [line.split()[0] for line in lines[32:]] == ['class', *classes.names]
     assert all('its category_id, 12345, is not in the file' in line for line in complaints[:5])
     assert complaints[5] == 'Annotations that are left out: 7'
     assert '| 4/4 [' in complaints[-3]
@@ -255,6 +261,60 @@ def test_eval_of_good_pictures_succeeds(folder, capsys):
     assert '| 1/1 [' in capsys.readouterr().err
 
 
+def test_eval_writes_every_figure_for_machines(folder, tmp_path, capsys):
+    flags = (*eval_flags(folder), '--max_images', '1', '--json', tmp_path / 'new/figures.json')
+    assert importlib.import_module('eval').main([str(flag) for flag in flags]) == 0
+    printed = [float(number) for number in re.findall(r'\] = (-?\d\.\d{3})', capsys.readouterr().out)]
+    content = json.loads((tmp_path / 'new/figures.json').read_text())
+    figures = [*content['box'].values()][:12] + [*content['mask'].values()][:12]
+    assert [-1 if figure is None else round(figure, 3) for figure in figures] == printed
+    assert list(content['mask']['by_iou']) == [f'0.{percent}' for percent in range(50, 100, 5)]
+    truth = json.loads((folder / 'annotations/instances_val.json').read_text())
+    first = truth['images'][0]['id']
+    labels = [thing['category_id'] for thing in truth['annotations']
+              if thing['image_id'] == first and not thing['iscrowd']]
+    assert [(one['id'], one['objects']) for one in content['classes']] == [
+        (category['id'], labels.count(category['id'])) for category in truth['categories']]
+    for one in content['classes']:
+        assert one.keys() == {'id', 'name', 'objects', 'box', 'mask'}
+        assert (one['mask'] is None) == (one['objects'] == 0)
+    assert content['problems'] == []
+
+
+def test_eval_judges_what_test_dev_wrote_as_it_judges_the_checkpoint(folder, tmp_path, capsys):
+    """And both as pycocotools does."""
+    annotations = folder / 'annotations/instances_val.json'
+    own, out = importlib.import_module('eval'), tmp_path / 'val_results.json'
+    flags = ('--model_path', SHIPPED, '--test_images_path', folder / 'val', '--test_anno_path', annotations)
+    assert importlib.import_module('test_dev').main([*map(str, flags), '--out', str(out)]) == 1
+    flags = ('--model_path', SHIPPED, '--valid_images_path', folder / 'val', '--valid_anno_path', annotations)
+    assert own.main([*map(str, flags), '--json', str(tmp_path / 'own.json')]) == 1
+    figures = json.loads((tmp_path / 'own.json').read_text())
+    for kind, iou_type, path in (('mask', 'segm', out), ('box', 'bbox', tmp_path / 'val_bbox_results.json')):
+        flags = ['--valid_anno_path', str(annotations), '--results', str(path), '--json',
+                 str(tmp_path / 'of_file.json')]
+        code = f"import eval, sys; assert eval.main({flags}) == 0; assert 'paddle' not in sys.modules"
+        subprocess.run([sys.executable, '-c', code], cwd=ROOT, check=True)
+        of_file = json.loads((tmp_path / 'of_file.json').read_text())
+        assert of_file[kind] == figures[kind]
+        truth = COCO(str(annotations))
+        direct = COCOeval(truth, truth.loadRes(str(path)), iou_type)
+        direct.evaluate()
+        direct.accumulate()
+        direct.summarize()
+        np.testing.assert_allclose([*figures[kind].values()][:12], direct.stats, atol=1e-9)
+        assert figures[kind]['AP'] > 0.2
+
+
+def test_eval_refuses_results_that_cannot_work(folder, tmp_path, capsys):
+    out = tmp_path / 'results.json'
+    out.write_text('[{"image_id": 5}]')
+    flags = eval_flags(folder)
+    assert complaint(capsys, 'eval', *flags, '--results', out).startswith(f'{out}: result 1: image_id 5 is not')
+    for path, named in ((tmp_path, tmp_path), ('/proc/none/figures.json', '/proc/none')):
+        assert complaint(capsys, 'eval', *flags, '--json', path).startswith(f'{named}: cannot be written')
+
+
 def test_eval_refuses_what_cannot_work(folder, capsys):
     annotations = folder / 'annotations/instances_val.json'
     assert re.match(rf"{annotations}: has other classes than the weights: '\w+' .+ against 'dog'",
@@ -265,20 +325,28 @@ def test_eval_refuses_what_cannot_work(folder, capsys):
 
 
 def test_test_dev_writes_what_the_server_takes(folder, tmp_path):
-    out = tmp_path / 'new' / 'results.json'
+    out = tmp_path / 'new' / 'detections_x_results.json'
     status, lines, complaints = run('test_dev', *test_dev_flags(folder, out), '--batch_size', '2')
     assert status == 1
-    assert lines == [f'Wrote the masks of 2 pictures to {out}']
+    assert lines == [f'Wrote what was found in 2 pictures to {out}, and as a .zip']
     assert complaints[-2].startswith(f'{folder / "test/shapes_2000002.jpg"}: ')
     assert complaints[-1] == 'Pictures that were left out: 1'
     listed = COCO(str(folder / 'annotations/image_info_test.json'))
-    found = listed.loadRes(str(out))
-    assert sorted(found.imgToAnns) == [2000001, 2000003]
-    for entry in json.loads(out.read_text()):
-        assert entry.keys() == {'image_id', 'category_id', 'segmentation', 'score'}
-        assert entry['category_id'] in listed.cats and 0 <= entry['score'] <= 1
-        image = listed.imgs[entry['image_id']]
-        assert entry['segmentation']['size'] == [image['height'], image['width']]
+    for path, key in ((out, 'segmentation'), (out.with_name('detections_x_bbox_results.json'), 'bbox')):
+        assert sorted(listed.loadRes(str(path)).imgToAnns) == [2000001, 2000003]
+        for entry in json.loads(path.read_text()):
+            assert entry.keys() == {'image_id', 'category_id', key, 'score'}
+            assert entry['category_id'] in listed.cats and 0 <= entry['score'] <= 1
+            image = listed.imgs[entry['image_id']]
+            if key == 'bbox':
+                assert entry['bbox'] == [round(side, 1) for side in entry['bbox']]
+            else:
+                assert entry['segmentation']['size'] == [image['height'], image['width']]
+                assert type(entry['segmentation']['counts']) is str
+        with zipfile.ZipFile(path.with_suffix('.zip')) as archive:
+            assert archive.namelist() == [path.name] and archive.read(path.name) == path.read_bytes()
+    assert sorted(path.name for path in out.parent.iterdir()) == [
+        f'detections_x{kind}_results.{suffix}' for kind in ('_bbox', '') for suffix in ('json', 'zip')]
 
 
 def test_test_dev_refuses_what_cannot_work(folder, tmp_path, capsys):

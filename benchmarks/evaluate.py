@@ -1,0 +1,109 @@
+"""What eval.py costs beside the network: reading, detections, masks, run lengths and judging, of 640x480 pictures.
+
+    python -m benchmarks.evaluate
+
+The network is made to know its answer, 100 detections a picture, after a nap as long as a GPU would need.
+"""
+import argparse
+import json
+import resource
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import paddle
+from tqdm import tqdm
+
+from benchmarks.average_precision import HEIGHT, WIDTH, make_up
+from command_line import count, whole
+from data.average_precision import average_precision
+from data.coco import CocoDataset
+from data.evaluation import Judge
+from data.pictures import write_picture
+from data.pipeline import default_workers, in_batches, predict
+from data.scene import draw_scene
+from model.anchors import anchors
+from model.boxes import decode
+from model.config import preset
+from model.predictor import Predictor
+from tests.data.golden_inputs import predictions
+
+DRAWN = 20  # pictures, each of which is read many times
+CORES, WORKERS = 8, 6  # to work it out for, and as many processes as there would be
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--pictures', type=count, default=1000, help='(default: %(default)s)')
+    parser.add_argument('--network', type=float, default=15, help='ms a picture (default: %(default)s)')
+    parser.add_argument('--num_workers', type=whole, default=default_workers(), help='(default here: %(default)s)')
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        dataset = make_dataset(Path(folder), args.pictures)
+        idle = evaluate(Napping(0), dataset, args.num_workers)
+        busy = evaluate(Napping(args.network / 1000), dataset, args.num_workers)
+    print(f'{args.pictures} pictures, {args.num_workers} processes beside the main one; per picture:')
+    print(f'{idle["wall"]:6.2f} ms without a network, which is {1000 / idle["wall"]:.0f} pictures a second')
+    print(f'{busy["wall"]:6.2f} ms with a network of {args.network:g} ms, which has {args.network / busy["wall"]:.0%}')
+    print(f'{idle["main"]:6.2f} ms of a core in the main thread, {idle["others"]:.2f} ms in other threads and in '
+          f'processes, {idle["last"]:.2f} ms after the last picture')
+    # The main thread takes turns with the network; the others, and all after the last picture, share the other cores.
+    each = max(args.network + idle['main'], idle['others'] / WORKERS) + idle['last'] / WORKERS
+    print(f'{each:6.2f} ms on {CORES} cores, of which the network has {args.network / each:.0%}')
+
+
+def make_dataset(folder, pictures):
+    """Drawn pictures, each many times, with made-up objects."""
+    for number in range(DRAWN):
+        drawn = draw_scene(number, WIDTH, HEIGHT).picture
+        write_picture(folder / f'{number}.jpg', drawn)
+    truth, *_ = make_up(pictures, np.random.default_rng(0), detections=0)
+    for image in truth['images']:
+        image['file_name'] = f'{image["id"] % DRAWN}.jpg'
+    path = folder / 'annotations.json'
+    path.write_text(json.dumps(truth))
+    return CocoDataset(path, folder)
+
+
+class Napping(Predictor):
+    """A predictor whose network knows its answer."""
+
+    def __init__(self, seconds):
+        self.config, self._thresholds, self._seconds = preset('resnet50dcn'), {}, seconds
+        cells = anchors(self.config)
+        made = predictions(len(cells), self.config.prototype_size)
+        likely = np.flatnonzero((made['conf'][:, 1:] > 0.05).any(1))
+        boxes = decode(*map(paddle.to_tensor, (made['loc'], cells))).numpy()
+        self._answer = boxes[likely], made['conf'][likely], made['mask'][likely], made['proto']
+
+    def forward(self, inputs):
+        np.stack(inputs)
+        time.sleep(self._seconds * len(inputs))
+        return [self._answer] * len(inputs)
+
+    def rescore(self, small, masks):
+        return small.rescored(np.ones((len(masks), self.config.num_classes - 1), np.float32))
+
+
+def evaluate(predictor, dataset, workers):
+    """Milliseconds a picture: wall; and of a core main, others, and last, which is what follows all pictures."""
+    began, main, used = time.perf_counter(), time.thread_time(), processor_time()
+    batches = in_batches(dataset.images, 1)
+    described = [judged for judged, _ in tqdm(predict(predictor, batches, Judge(dataset), workers), total=len(batches))]
+    main, others, used = time.thread_time() - main, processor_time() - used, processor_time()
+    assert all(described)  # no picture was left out
+    average_precision(dataset, [one for judged in described for one in judged], workers)
+    seconds = {'wall': time.perf_counter() - began, 'main': main, 'others': others - main,
+               'last': processor_time() - used}
+    return {name: 1000 * value / len(dataset) for name, value in seconds.items()}
+
+
+def processor_time():
+    """Seconds of a core that this process has used, and those of its children that have ended."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,96 @@
+"""What a predictor, or a file of results, is worth on a dataset."""
+import functools
+from collections import defaultdict
+
+from tqdm import tqdm
+
+from data.average_precision import average_precision, judge
+from data.coco import AnnotationError
+from data.pipeline import in_batches, predict
+from data.results import to_coco
+from data.workers import work_ahead
+
+
+def check_classes(dataset, classes):
+    """Makes sure that weights and dataset mean the same by a class.
+
+    Args:
+        dataset: `CocoDataset`.
+        classes: `Classes` that the weights know.
+    Raises:
+        AnnotationError: a name or category id differs.
+    """
+    difference = dataset.classes.difference(classes)
+    if difference:
+        raise AnnotationError(f'{dataset.annotations_path}: has other classes than the weights: '
+                              f'{difference}; give annotations and weights that belong together')
+
+
+def evaluate(predictor, dataset, batch_size=1, max_images=None, workers=0):
+    """Box and mask AP of a predictor on a dataset, with a progress bar.
+
+    Args:
+        predictor: `Predictor` of the dataset's classes.
+        dataset: `CocoDataset` with annotations.
+        batch_size: how many pictures go through the predictor together.
+        max_images: look at so many only, the first of the dataset; None for all.
+        workers: as `predict` takes it.
+    Returns:
+        `AveragePrecision`, and a list of str, a line for each picture that could not be read. Such a picture
+        counts as having no detections.
+    """
+    pictures, problems, judgements = dataset.images[:max_images], [], []
+    with tqdm(total=len(pictures), unit=' pictures', mininterval=1) as bar:
+        for judged, left_out in predict(predictor, in_batches(pictures, batch_size), Judge(dataset), workers):
+            judgements += judged
+            problems += left_out
+            bar.update(len(judged) + len(left_out))
+    missed = {picture.id for picture in pictures} - {one.image_id for one in judgements}
+    judgements += [judge(dataset, i, [], []) for i, picture in enumerate(pictures) if picture.id in missed]
+    return average_precision(dataset, judgements, workers), problems
+
+
+class Judge:
+    """Compares detections with a dataset's annotations."""
+
+    def __init__(self, dataset):
+        self._dataset = dataset
+        self._places = {picture.id: i for i, picture in enumerate(dataset.images)}
+
+    def __call__(self, picture, detections):
+        """The `Judgement` on a picture's `Detections`."""
+        boxes, masks = (to_coco(detections, picture.id, self._dataset.classes, kind) for kind in ('box', 'mask'))
+        return judge(self._dataset, self._places[picture.id], boxes, masks)
+
+
+def evaluate_results(dataset, boxes, masks, max_images=None, workers=0):
+    """Box and mask AP of results, with a progress bar.
+
+    Args:
+        dataset: `CocoDataset` with annotations.
+        boxes, masks: lists of dict as from `to_coco`, of any pictures; None of a kind that is not judged.
+        max_images: look at so many pictures only, the first of the dataset; None for all.
+        workers: number of processes; 0 does it in this one.
+    Returns:
+        `AveragePrecision`.
+    """
+    found = [_by_picture(entries) for entries in (boxes, masks)]
+    pictures = dataset.images[:max_images]
+    parts = ((i, *(None if entries is None else entries.get(picture.id, []) for entries in found))
+             for i, picture in enumerate(pictures))
+    judged = work_ahead(functools.partial(_judge, dataset), parts, workers)
+    judged = list(tqdm(judged, total=len(pictures), unit=' pictures', mininterval=1))
+    return average_precision(dataset, judged, workers)
+
+
+def _by_picture(entries):
+    if entries is None:
+        return None
+    pictures = defaultdict(list)
+    for entry in entries:
+        pictures[entry['image_id']].append(entry)
+    return pictures
+
+
+def _judge(dataset, part):
+    return judge(dataset, *part)

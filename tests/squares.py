@@ -1,0 +1,41 @@
+"""Two pictures of squares, as a dataset and as detections."""
+import json
+
+import numpy as np
+
+from data.coco import CocoDataset
+from model.detection import Detections
+
+SIDE = 200  # of a picture
+A, B = 10, 20  # category ids
+
+
+def write_squares(folder, *annotations, ids=(1, 2)):
+    """A dataset of pictures with these annotations."""
+    images = [{'id': id, 'file_name': f'{id}.png', 'width': SIDE, 'height': SIDE} for id in ids]
+    path = folder / 'squares.json'
+    path.write_text(json.dumps({'images': images, 'annotations': annotations, 'categories': [
+        {'id': A, 'name': 'a'}, {'id': B, 'name': 'b'}]}))
+    return CocoDataset(path, folder)
+
+
+def square(id, image_id, category_id=A, left=20, **keys):
+    """An annotated square of 100 pixels a side."""
+    right = left + 100
+    polygon = [left, 30, right, 30, right, 130, left, 130]
+    return {'id': id, 'image_id': image_id, 'category_id': category_id, 'iscrowd': 0, 'area': 10000,
+            'bbox': [left, 30, 100, 100], 'segmentation': [polygon], **keys}
+
+
+def found(left=20, label=0, box_score=0.9, mask_score=0.9):
+    """Detections of one square of 100 pixels a side."""
+    return Detections(np.array([label]), np.float32([box_score]), np.float32([mask_score]),
+                      np.float32([[left, 30, left + 100, 130]]), [np.ones((100, 100), bool)],
+                      np.array([[left, 30]]), (SIDE, SIDE))
+
+
+def joined(*detections):
+    columns = {name: np.concatenate([getattr(one, name) for one in detections])
+               for name in ('classes', 'box_scores', 'mask_scores', 'boxes', 'corners')}
+    masks = [mask for one in detections for mask in one.masks]
+    return Detections(**columns, masks=masks, size=detections[0].size)
