@@ -3,23 +3,42 @@
     python test_dev.py --model_path weights/yolact_plus_resnet50.pd
 """
 import argparse
+import functools
+import hashlib
+import json
+import shutil
 import sys
+import zipfile
+from pathlib import Path
 
 from tqdm import tqdm
 
-from command_line import count, given_path, prediction_flags, run, thresholds
+from command_line import batch_flags, given_path, prediction_flags, run, thresholds
 from data.coco import AnnotationError, CocoDataset
+from data.evaluation import check_classes
+from data.files import check_writable, replacing
+from data.journal import Journal
 from data.pictures import one_line
-from data.results import check_classes, predict, to_coco, write_results
+from data.pipeline import in_batches, predict
+from data.results import to_coco, write_results
+from data.workers import WorkerError
 from model.checkpoint import CheckpointError
+from model.device import DeviceError, choose_device
 
 
 def parse_arguments(argv=None):
     parser = argparse.ArgumentParser(
-        parents=[prediction_flags('./pretrained_resnet50dcn', 0.05)],
-        description='Write the masks that a checkpoint finds in the pictures of COCO test-dev, or of any '
-                    "file that lists pictures, as COCO's server takes them. Pictures that cannot be read are "
-                    'left out; they are listed at the end, and the exit status is 1.')
+        parents=[prediction_flags('./pretrained_resnet50dcn', 0.05), batch_flags()],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description='Write the masks that a checkpoint finds in the pictures of COCO test-dev, or of any file that\n'
+                    "lists pictures, as COCO's server takes them: as JSON and as a .zip of that. The boxes go into\n"
+                    'files of their own, with _bbox in their names, for the server judges them apart.\n\n'
+                    'A run that was stopped goes on where it was when the same command is given again, and writes\n'
+                    'the same files. Pictures that cannot be read are left out; they are listed at the end, and\n'
+                    'the exit status is 1.',
+        epilog='several GPUs, or several processes on a CPU, take turns with the pictures:\n'
+               '  python -m paddle.distributed.launch test_dev.py ...\n'
+               '  python -m paddle.distributed.launch --nproc_per_node 2 --backend gloo test_dev.py ...')
     parser.add_argument('--test_images_path', default='../COCO/test2017',
                         help='folder of the pictures (default: %(default)s)')
     parser.add_argument('--test_anno_path', default='../COCO/annotations/image_info_test-dev2017.json',
@@ -27,47 +46,109 @@ def parse_arguments(argv=None):
     parser.add_argument('--out', type=given_path,
                         default='results/detections_test-dev2017_yolactplus_results.json',
                         help='file to write (default: %(default)s)')
-    parser.add_argument('--batch_size', type=count, default=1,
-                        help='pictures that go through the network together; 1 suits a CPU, a GPU is faster '
-                             'with more (default: %(default)s)')
     return parser.parse_args(argv)
 
 
 def main(argv=None):
-    """Write the file. Returns the exit status."""
+    """Write the files. Returns the exit status."""
     args = parse_arguments(argv)
-    from model.predictor import DeviceError, Predictor  # takes seconds, which --help need not
+    from model.parallel import join  # imports Paddle, which takes seconds; --help need not
+    from model.predictor import Predictor
     try:
         dataset = CocoDataset(args.test_anno_path, args.test_images_path)
         dataset.check_folder()
+        choose_device(args.device)
+        rank, processes = join()
         predictor = Predictor(args.model_path, args.device, **thresholds(args))
         check_classes(dataset, predictor.classes)
-        problems = write_masks(args.out, predictor, dataset, args.batch_size)
-    except (AnnotationError, CheckpointError, DeviceError) as error:
+        for path in files_of(args.out).values():
+            check_writable(path)
+        problems = work(args, predictor, dataset, rank, processes)
+    except (AnnotationError, CheckpointError, DeviceError, WorkerError) as error:
         print(f'test_dev.py: error: {error}', file=sys.stderr)
         return 2
     except OSError as error:
-        print(f'test_dev.py: error: {one_line(args.out)}: cannot be written ({error.strerror}); check that '
-              'its folder may be written to and has room', file=sys.stderr)
+        print(f'test_dev.py: error: {one_line(args.out)}: cannot be written ({error.strerror}); check that its folder '
+              'may be written to and has room, and give the same command again', file=sys.stderr)
         return 2
+    if rank:
+        return 0
     if problems:
         print(*problems, f'Pictures that were left out: {len(problems)}', sep='\n', file=sys.stderr)
-    print(f'Wrote the masks of {len(dataset) - len(problems)} pictures to {one_line(args.out)}')
+    print(f'Wrote what was found in {len(dataset) - len(problems)} pictures to {one_line(args.out)}, and as a .zip')
     return 1 if problems else 0
 
 
-def write_masks(out, predictor, dataset, batch_size):
-    """Predicts and writes a picture at a time, so that memory holds one batch.
+def files_of(out):
+    """The file of each kind of results, masks and boxes."""
+    stem, end = (out.stem[:-8], '_results') if out.stem.endswith('_results') else (out.stem, '')
+    return {'mask': out, 'box': out.with_name(f'{stem}_bbox{end}{out.suffix}')}
+
+
+def work(args, predictor, dataset, rank, processes):
+    """This process's share of the pictures, and in the first process the files, when the others are done.
+
+    Returns:
+        list of str, a line for each picture that is left out; in the first process.
+    """
+    from model.parallel import wait_for_all
+    batches = in_batches(dataset.images, args.batch_size)
+    journal = Journal(args.out.with_name(f'.{args.out.name}.{fingerprint(args)}.parts'))
+    done = journal.pieces()
+    if done and rank == 0:
+        print(f'Going on: {sum(len(batches[piece]) for piece in done)} of {len(dataset)} pictures are done',
+              file=sys.stderr)
+    write = journal.writer(rank)
+    mine = range(rank, len(batches), processes)
+    todo = [piece for piece in mine if piece not in done]
+    describe = functools.partial(both_kinds, dataset.classes)
+    with tqdm(total=sum(len(batches[piece]) for piece in mine), unit=' pictures', mininterval=1, disable=rank > 0,
+              initial=sum(len(batches[piece]) for piece in mine if piece in done)) as bar:
+        found = predict(predictor, (batches[piece] for piece in todo), describe, args.num_workers)
+        for piece, (described, problems) in zip(todo, found):
+            write(piece, {'mask': [entry for masks, _ in described for entry in masks],
+                          'box': [entry for _, boxes in described for entry in boxes], 'problems': problems})
+            bar.update(len(described) + len(problems))
+    wait_for_all()
+    if rank:
+        return []
+    problems = write_files(args.out, journal, range(len(batches)))
+    journal.remove()
+    return problems
+
+
+def fingerprint(args):
+    """Changes with whatever changes what is found: weights, list of pictures, thresholds and batches."""
+    digest = hashlib.sha256(json.dumps([thresholds(args), args.batch_size]).encode())
+    for path in [Path(args.test_anno_path), *sorted(Path(args.model_path).iterdir())]:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def both_kinds(classes, picture, detections):
+    """A picture's detections as entries of masks and as entries of boxes."""
+    return [to_coco(detections, picture.id, classes, kind) for kind in ('mask', 'box')]
+
+
+def write_files(out, journal, pieces):
+    """What was found, in the order of the pictures, as JSON and zipped.
 
     Returns:
         list of str, a line for each picture that is left out.
     """
-    problems = []
-    with tqdm(dataset.images, unit=' pictures', mininterval=1) as bar:
-        found = predict(predictor, bar, batch_size, problems)
-        write_results(out, (entry for picture, detections in found
-                            for entry in to_coco(detections, picture.id, dataset.classes, 'mask')))
-    return problems
+    for kind, path in files_of(out).items():
+        write_results(path, (entry for content in journal.read(pieces) for entry in content[kind]))
+        write_zip(path)
+    return [problem for content in journal.read(pieces) for problem in content['problems']]
+
+
+def write_zip(path):
+    """A .zip of a file beside it, always of the same bytes."""
+    member = zipfile.ZipInfo(path.name)  # dated 1980
+    member.compress_type, member.file_size = zipfile.ZIP_DEFLATED, path.stat().st_size
+    with replacing(path.with_suffix('.zip'), 'wb') as file, zipfile.ZipFile(file, 'w') as archive:
+        with open(path, 'rb') as source, archive.open(member, 'w') as target:
+            shutil.copyfileobj(source, target, 1 << 20)
 
 
 if __name__ == '__main__':

@@ -81,12 +81,12 @@ class _Crew:
                         return None
                     self.everyone.discard(worker)
                     worker = self._hire()
-                tqdm.write('a process that loads pictures was killed; loading goes on with a new one', file=sys.stderr)
+                tqdm.write('a worker process was killed; work goes on with a new one', file=sys.stderr)
             finally:
                 self.idle.put(worker)
         else:
-            raise WorkerError('processes that load pictures were killed again and again; is there enough memory? '
-                              'Fewer --num_workers need less')
+            raise WorkerError('worker processes were killed again and again; is there enough memory? Fewer '
+                              '--num_workers need less')
         if isinstance(result, Exception):
             raise result
         return result

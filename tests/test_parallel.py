@@ -133,3 +133,15 @@ def command(path):
         return path.read_text()
     except OSError:
         return ''  # it has just ended
+
+
+def test_processes_wait_for_one_another_longer_than_a_message_may_take(tmp_path):
+    """On a CPU a sum over processes fails after half a minute. Evaluating or writing a file may take longer."""
+    script = tmp_path / 'wait.py'
+    script.write_text("import time\nfrom model.parallel import join, wait_for_all\n"
+                      "rank, processes = join()\nbegan = time.time()\n"
+                      "time.sleep(35 * (rank == 0))\nwait_for_all()\n"
+                      "print(f'process {rank} waited {time.time() - began > 34}', flush=True)\n")
+    python(tmp_path, *LAUNCH, script)
+    for rank in range(2):
+        assert (tmp_path / f'log/workerlog.{rank}').read_text().count(f'process {rank} waited True') == 1

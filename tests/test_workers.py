@@ -43,7 +43,7 @@ def test_processes_that_are_killed_over_and_over_cost_nothing_but_time(capsys):
     assert found == list(range(60))
     told = capsys.readouterr().err.splitlines()
     assert 0 < len(told) <= killed  # one may be hit twice, and the last ones may have had no more work
-    assert set(told) == {'a process that loads pictures was killed; loading goes on with a new one'}
+    assert set(told) == {'a worker process was killed; work goes on with a new one'}
 
 
 def test_workers_end_with_a_process_that_is_killed():

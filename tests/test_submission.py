@@ -1,0 +1,167 @@
+"""test_dev.py, stopped in every way: it goes on where it was, and writes the same bytes."""
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import paddle
+import pytest
+from networks import SMALL
+
+import demo
+from data.coco import CocoDataset
+from data.journal import Journal
+from data.shapes import write_split
+from model.checkpoint import Checkpoint, save_checkpoint, tensors_of
+from model.config import preset
+from model.yolact import Yolact
+
+ROOT = Path(demo.__file__).parent
+ENVIRONMENT = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'}
+FILES = ['all_bbox_results.json', 'all_bbox_results.zip', 'all_results.json', 'all_results.zip']
+LAUNCH = ('-m', 'paddle.distributed.launch', '--nproc_per_node', '2', '--backend', 'gloo')
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """A small network, and a list of 30 pictures, of which one is damaged and one is not there."""
+    folder = tmp_path_factory.mktemp('submission')
+    write_split(folder, 'test', 6, width=160, height=120)
+    path = folder / 'annotations/image_info_test.json'
+    content = json.loads(path.read_text())
+    content['images'] = [{**content['images'][i % 6], 'id': 7 * i} for i in range(30)]
+    content['images'][11]['file_name'] = 'gone.jpg'
+    damaged = folder / 'test' / content['images'][2]['file_name']
+    damaged.write_bytes(damaged.read_bytes()[:500])
+    path.write_text(json.dumps(content))
+    paddle.seed(0)
+    network = Yolact(preset(**SMALL))
+    save_checkpoint(folder / 'random.pd', Checkpoint(network.config, CocoDataset(path, folder).classes,
+                                                     tensors_of(network)))
+    return folder
+
+
+def command(folder, out, *more, launch=()):
+    return [sys.executable, *launch, str(ROOT / 'test_dev.py'), '--model_path', str(folder / 'random.pd'),
+            '--test_images_path', str(folder / 'test'), '--batch_size', '2', '--obj_threshold', '0.01',
+            '--test_anno_path', str(folder / 'annotations/image_info_test.json'),
+            '--out', str(out / 'all_results.json'), *more]
+
+
+def run(folder, out, *more, launch=()):
+    """Exit status and what was printed, lines of errors last."""
+    out.mkdir(exist_ok=True)
+    process = subprocess.run(command(folder, out, *more, launch=launch), cwd=out, env=ENVIRONMENT, capture_output=True,
+                             text=True)
+    return process.returncode, process.stdout + process.stderr
+
+
+def written(out):
+    return {name: (out / name).read_bytes() for name in FILES}
+
+
+@pytest.fixture(scope='module')
+def whole(folder, tmp_path_factory):
+    """What an undisturbed run writes."""
+    out = tmp_path_factory.mktemp('whole')
+    status, printed = run(folder, out)
+    assert status == 1
+    problems = [line for line in printed.splitlines() if line.startswith(str(folder / 'test'))]
+    assert len(problems) == 6  # five times the damaged one
+    assert printed.splitlines()[-1] == 'Pictures that were left out: 6'
+    assert sorted(path.name for path in out.iterdir()) == FILES
+    return written(out)
+
+
+def parts(out):
+    """The journal of a run that was stopped."""
+    folder, = out.glob('.all_results.json.*.parts')
+    return Journal(folder)
+
+
+def stop(folder, out, ready, number=signal.SIGKILL):
+    """Sends a signal to a run as soon as something is so."""
+    process = subprocess.Popen(command(folder, out), env=ENVIRONMENT, stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL)
+    while not ready():
+        assert process.poll() is None
+        time.sleep(0.001)
+    process.send_signal(number)
+    process.wait()
+
+
+def done(out):
+    """How many pieces a run that was stopped has done."""
+    return len(parts(out).pieces()) if list(out.glob('.all_results.json.*.parts')) else 0
+
+
+def test_a_run_that_is_stopped_again_and_again_writes_the_same_bytes(folder, whole, tmp_path):
+    before = 0
+    for pieces, number in ((1, signal.SIGKILL), (4, signal.SIGINT), (8, signal.SIGKILL), (11, signal.SIGTERM)):
+        stop(folder, tmp_path, lambda pieces=pieces: done(tmp_path) >= pieces, number)
+        assert before < done(tmp_path) < 15
+        before = done(tmp_path)
+    file, = parts(tmp_path).folder.iterdir()
+    file.write_bytes(file.read_bytes()[:-100])  # killed in the middle of a line
+    status, printed = run(folder, tmp_path)
+    assert status == 1
+    assert f'Going on: {2 * (before - 1)} of 30 pictures are done' in printed
+    assert printed.splitlines()[-1] == 'Pictures that were left out: 6'  # those of the earlier runs too
+    assert written(tmp_path) == whole
+    assert sorted(path.name for path in tmp_path.iterdir()) == FILES
+
+
+@pytest.mark.parametrize('name', ['.all_results.json.part', 'all_results.json', '.all_bbox_results.json.part'])
+def test_a_kill_while_the_files_are_written_loses_nothing(folder, whole, tmp_path, name):
+    run(folder, tmp_path)
+    (tmp_path / name).unlink(missing_ok=True)
+    stop(folder, tmp_path, (tmp_path / name).exists)
+    for path in tmp_path.glob('all*'):
+        assert path.read_bytes() == whole[path.name]
+    status, printed = run(folder, tmp_path)
+    assert 'Going on: 30 of 30' in printed or not done(tmp_path)
+    assert written(tmp_path) == whole
+    assert sorted(path.name for path in tmp_path.iterdir()) == FILES
+
+
+def test_other_weights_or_thresholds_do_not_go_on_from_a_run(folder, whole, tmp_path):
+    stop(folder, tmp_path, lambda: done(tmp_path) >= 3)
+    status, printed = run(folder, tmp_path, '--nms_threshold', '0.9')
+    assert 'Going on' not in printed
+    assert written(tmp_path)['all_results.json'] != whole['all_results.json']
+    status, printed = run(folder, tmp_path)
+    assert 'Going on' in printed
+    assert written(tmp_path) == whole
+
+
+def test_processes_share_the_pictures_and_what_one_did_before(folder, whole, tmp_path):
+    stop(folder, tmp_path, lambda: done(tmp_path) >= 3)
+    status, printed = run(folder, tmp_path, launch=LAUNCH)
+    assert 'Wrote what was found in 24 pictures' in printed and 'Pictures that were left out: 6' in printed
+    for name in FILES[::2]:
+        together, alone = (json.loads(content) for content in (written(tmp_path)[name], whole[name]))
+        assert [one['image_id'] for one in together] == [one['image_id'] for one in alone]
+        np.testing.assert_allclose([one['score'] for one in together], [one['score'] for one in alone], atol=1e-5)
+
+
+def test_a_full_disk_loses_nothing_that_was_done(folder, whole, tmp_path):
+    size = len(whole['all_results.json']) // 2
+    code = f"""import resource, runpy, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name='__main__')"""
+    flags = command(folder, tmp_path)
+    process = subprocess.run([flags[0], '-c', code, *flags[1:]], env=ENVIRONMENT, capture_output=True, text=True)
+    assert process.returncode == 2
+    assert process.stderr.splitlines()[-1].startswith(
+        f'test_dev.py: error: {tmp_path / "all_results.json"}: cannot be written (File too large); ')
+    assert 'Traceback' not in process.stderr
+    before = done(tmp_path)
+    assert 0 < before < 15
+    _, printed = run(folder, tmp_path)
+    assert f'Going on: {2 * before} of 30' in printed
+    assert written(tmp_path) == whole
