@@ -20,16 +20,18 @@ def fast_nms(boxes, scores, iou_threshold=0.5, top_k=200, max_detections=100):
     Returns:
         int64 [k] into boxes, int64 [k] classes, float32 [k] scores; best first, then by class, then by index.
     """
-    flat = scores.T.ravel()
-    wanted = flat.size if max_detections is None else max_detections
-    depth = ENTRIES_PER_DETECTION * wanted
+    wanted = scores.size if max_detections is None else max_detections
+    best, depth = scores.max(1, initial=0), ENTRIES_PER_DETECTION * wanted
     while True:
-        # Only better entries can drop an entry: what lies below the best `depth` does not change their fate.
+        # Only better entries can drop an entry: what lies below the best `depth` does not change their fate. And these
+        # are all of the boxes that are the best `depth` by their best class.
+        rows = np.sort(_best(best, depth))
+        flat = scores[rows].T.ravel()
         entries = _best(flat, depth)
-        classes, index = np.divmod(entries, max(len(boxes), 1))
-        kept = _survivors(boxes[index], classes, iou_threshold, top_k)[:wanted]
-        if len(kept) == wanted or depth >= flat.size:
-            return index[kept], classes[kept], flat[entries[kept]]
+        classes, index = np.divmod(entries, max(len(rows), 1))
+        kept = _survivors(boxes[rows[index]], classes, iou_threshold, top_k)[:wanted]
+        if len(kept) == wanted or depth >= scores.size:
+            return rows[index[kept]], classes[kept], flat[entries[kept]]
         depth *= 4
 
 
