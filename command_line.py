@@ -7,6 +7,8 @@ from pathlib import Path
 
 from data.pipeline import default_workers
 from model.config import PRESETS
+from model.engine import ENGINES
+from model.predictor import Predictor
 from training.recipe import AUGMENTATIONS, BOX_LOSSES, CONF_LOSSES, SCHEDULES
 
 CONVERTED = './pretrained_resnet50dcn'
@@ -36,7 +38,8 @@ def prediction_flags(model_path, obj_threshold):
     """
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument('--model_path', default=model_path,
-                        help='folder of the checkpoint to predict with (default: %(default)s)')
+                        help='what to predict with: the folder of a checkpoint, or an .onnx file that export.py '
+                             'wrote (default: %(default)s)')
     parser.add_argument('--obj_threshold', type=fraction, default=obj_threshold,
                         help='a box is considered if its best class scores more than this, 0 to 1 '
                              '(default: %(default)s)')
@@ -51,6 +54,15 @@ def prediction_flags(model_path, obj_threshold):
                              'under different names; --top_k is then of all classes together (default: off)')
     parser.add_argument('--device', metavar='{cpu,gpu,gpu:N}',
                         help='what to compute on (default: a GPU if there is one, otherwise the CPU)')
+    parser.add_argument('--engine', choices=ENGINES,
+                        help='what to compute with; onnx: ONNX Runtime, for the CPU, which keeps what it makes of a '
+                             'checkpoint beside it; paddle (default: onnx on a CPU, paddle on a GPU)')
+    parser.add_argument('--amp', choices=('O0', 'O1'), default='O0',
+                        help='O1: half precision where it is safe, which needs a GPU (default: %(default)s, single '
+                             'precision)')
+    parser.add_argument('--precision', choices=('fp32', 'bf16'), default='fp32',
+                        help='bf16: faster on a CPU that computes in bfloat16, by OpenVINO, which is to be installed; '
+                             'it costs a little AP (default: %(default)s)')
     return parser
 
 
@@ -64,6 +76,12 @@ def batch_flags():
                         help='processes that work on what the network found while it goes on; 0 takes turns with it '
                              '(default here: %(default)s)')
     return parser
+
+
+def predictor_of(args):
+    """The `Predictor` that the flags ask for."""
+    return Predictor(args.model_path, args.device, args.engine, 'amp' if args.amp == 'O1' else args.precision,
+                     **thresholds(args))
 
 
 def thresholds(args):

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 
-from command_line import given_path, prediction_flags, run, thresholds
+from command_line import given_path, prediction_flags, predictor_of, run
 from data.pictures import SUFFIXES, PictureError, find_pictures, one_line, read_picture, write_picture
 from data.visualize import draw_detections
 from model.checkpoint import CheckpointError
@@ -33,10 +33,9 @@ def main(argv=None):
     """Draw on the pictures. Returns the exit status."""
     args = parse_arguments(argv)
     sys.stdout.reconfigure(errors='backslashreplace')  # a file may have a name that the terminal cannot show
-    from model.predictor import Predictor  # imports Paddle, which takes seconds, which --help need not
     try:
         paths = list_pictures(args.images, args.out)
-        predictor = Predictor(args.model_path, args.device, **thresholds(args))
+        predictor = predictor_of(args)
         make_folder(args.out)
     except (CheckpointError, DeviceError, PictureError) as error:
         print(f'demo.py: error: {error}', file=sys.stderr)

@@ -6,15 +6,15 @@ import argparse
 import json
 import sys
 
-from command_line import batch_flags, count, given_path, prediction_flags, run, thresholds
+from command_line import batch_flags, count, given_path, prediction_flags, predictor_of, run
 from data.coco import AnnotationError, CocoDataset
 from data.evaluation import check_classes, evaluate, evaluate_results
-from data.files import check_writable, replacing
 from data.pictures import one_line
 from data.results import ResultsError, read_results
 from data.workers import WorkerError
 from model.checkpoint import CheckpointError
 from model.device import DeviceError
+from model.files import check_writable, replacing
 
 WARNINGS_SHOWN = 5
 
@@ -65,8 +65,7 @@ def main(argv=None):
 
 def judge_checkpoint(args, dataset):
     """`AveragePrecision` of the checkpoint, and a line for each picture that could not be read."""
-    from model.predictor import Predictor  # imports Paddle, which takes seconds; --help need not
-    predictor = Predictor(args.model_path, args.device, **thresholds(args))
+    predictor = predictor_of(args)
     check_classes(dataset, predictor.classes)
     return evaluate(predictor, dataset, args.batch_size, args.max_images, args.num_workers)
 

@@ -1,37 +1,109 @@
-"""Make a checkpoint ready to hand on: the weights alone, in half precision, an eighth of what training keeps."""
+"""A checkpoint in the form that others take: ONNX, Paddle Inference, or itself at a quarter of the size.
+
+    python export.py --model_path weights/step0010000-ep003-loss5.715.pd
+"""
 import argparse
 import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
 
 from command_line import given_path, run
+from data.pictures import PictureError, one_line, read_picture
 from model.checkpoint import CheckpointError, halve, load_checkpoint, save_checkpoint
+from model.engine import judge_path
+from model.export import ExportError, to_onnx, to_paddle
+from model.files import replacing
+from model.onnx_engine import OnnxError
 
 
 def parse_arguments(argv=None):
     parser = argparse.ArgumentParser(
-        description='Write the weights of a checkpoint in half precision, without what training would need to go on '
-                    'exactly. It predicts, evaluates and can be finetuned like any other checkpoint.',
-        epilog='example: python export.py --model_path weights/step0010000-ep003-loss5.715.pd --out weights/mine.pd')
-    parser.add_argument('--model_path', required=True, help='folder of the checkpoint')
-    parser.add_argument('--out', type=given_path, required=True, help='folder to write, which must not exist')
-    return parser.parse_args(argv)
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description='Export a checkpoint, after a look whether the exported network gives what Paddle gives.\n\n'
+                    "  onnx     X.onnx: pictures of the network's size, float32 [n, size, size, 3], BGR, 0 to 255,\n"
+                    '           to boxes, scores, coefficients and prototypes; and X_mask_iou.onnx, which re-scores\n'
+                    '           masks. docs/deployment.md has a program that needs nothing else.\n'
+                    '  paddle   a folder of the same for Paddle Inference\n'
+                    '  half     a checkpoint of the weights alone in half precision, to predict with or to finetune',
+        epilog='examples:\n'
+               '  python export.py --model_path weights/step0010000-ep003-loss5.715.pd --out mine.onnx\n'
+               '  python demo.py --model_path mine.onnx')
+    parser.add_argument('--model_path', type=given_path, required=True, help='folder of the checkpoint')
+    parser.add_argument('--format', choices=('onnx', 'paddle', 'half'), default='onnx', help='(default: %(default)s)')
+    parser.add_argument('--out', type=given_path,
+                        help='what to write (default: beside the checkpoint, X.onnx, X_paddle or X_half.pd)')
+    parser.add_argument('--with_nms', action='store_true',
+                        help='put Fast NMS into the network too: it then gives the 100 best boxes of each picture, '
+                             'with classes, scores and coefficients (default: off)')
+    parser.add_argument('--winograd', action='store_true',
+                        help="for ONNX Runtime on a CPU: large 3x3 convolutions in Winograd's way, which takes a fifth "
+                             'less time and makes the file larger (default: off)')
+    parser.add_argument('--picture', type=given_path, default=Path(__file__).parent / 'images/test/shapes_2000004.jpg',
+                        help='picture to compare the networks on (default: one of images/test)')
+    args = parser.parse_args(argv)
+    if args.winograd and args.format != 'onnx':
+        parser.error('--winograd goes with --format onnx alone')
+    if args.with_nms and args.format == 'half':
+        parser.error('a checkpoint has no NMS inside; --with_nms goes with the other formats')
+    return args
 
 
 def main(argv=None):
-    """Write the smaller checkpoint. Returns the exit status."""
+    """Write the files. Returns the exit status."""
     args = parse_arguments(argv)
+    out = args.out or args.model_path.with_name(args.model_path.stem + {'onnx': '.onnx', 'paddle': '_paddle',
+                                                                        'half': '_half.pd'}[args.format])
     try:
-        if args.out.exists():
-            raise CheckpointError(f'{args.out}: exists; remove it or name another --out')
-        save_checkpoint(args.out, halve(load_checkpoint(args.model_path)))
-    except CheckpointError as error:
+        if args.format != 'onnx' and out.exists():
+            raise CheckpointError(f'{out}: exists; remove it or name another --out')
+        checkpoint = load_checkpoint(args.model_path)
+        if checkpoint.backbone_only and args.format != 'half':
+            raise CheckpointError(f'{args.model_path}: only a backbone; there is nothing to predict with yet')
+        written = EXPORTERS[args.format](args, checkpoint, out)
+    except (CheckpointError, ExportError, OnnxError, PictureError) as error:
         print(f'export.py: error: {error}', file=sys.stderr)
         return 2
     except OSError as error:
-        print(f'export.py: error: {args.out}: cannot be written ({error.strerror})', file=sys.stderr)
+        print(f'export.py: error: {one_line(out)}: cannot be written ({error.strerror})', file=sys.stderr)
         return 2
-    size = sum(path.stat().st_size for path in args.out.iterdir())
-    print(f'Wrote {args.out}, {size / 1e6:.1f} MB')
+    for path in written:
+        files = path.iterdir() if path.is_dir() else [path]
+        print(f'Wrote {one_line(path)}, {sum(file.stat().st_size for file in files) / 1e6:.1f} MB')
     return 0
+
+
+def write_onnx(args, checkpoint, out):
+    """Writes ONNX files. Returns their paths."""
+    paths = out, judge_path(out)
+    picture = prepared(args.picture, checkpoint.config.input_size)
+    contents = to_onnx(checkpoint, args.model_path, picture, args.with_nms, args.winograd)
+    written = [(path, content) for path, content in zip(paths, contents) if content is not None]
+    for path, content in written:
+        with replacing(path, 'wb') as file:
+            file.write(content)
+    return [path for path, _ in written]
+
+
+def write_paddle(args, checkpoint, out):
+    """Writes a folder for Paddle Inference. Returns its path."""
+    to_paddle(checkpoint, args.model_path, out, prepared(args.picture, checkpoint.config.input_size), args.with_nms)
+    return [out]
+
+
+def write_half(args, checkpoint, out):
+    """Writes a smaller checkpoint. Returns its path."""
+    save_checkpoint(out, halve(checkpoint))
+    return [out]
+
+
+def prepared(path, size):
+    """A picture as the network takes it, float32 [size, size, 3]."""
+    return cv2.resize(read_picture(path).astype(np.float32), (size, size), interpolation=cv2.INTER_LINEAR)
+
+
+EXPORTERS = {'onnx': write_onnx, 'paddle': write_paddle, 'half': write_half}
 
 
 if __name__ == '__main__':

@@ -13,10 +13,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from command_line import batch_flags, given_path, prediction_flags, run, thresholds
+from command_line import batch_flags, given_path, prediction_flags, predictor_of, run, thresholds
 from data.coco import AnnotationError, CocoDataset
 from data.evaluation import check_classes
-from data.files import check_writable, replacing
 from data.journal import Journal
 from data.pictures import one_line
 from data.pipeline import in_batches, predict
@@ -24,6 +23,8 @@ from data.results import to_coco, write_results
 from data.workers import WorkerError
 from model.checkpoint import CheckpointError
 from model.device import DeviceError, choose_device
+from model.engine import model_files
+from model.files import check_writable, replacing
 
 
 def parse_arguments(argv=None):
@@ -53,13 +54,12 @@ def main(argv=None):
     """Write the files. Returns the exit status."""
     args = parse_arguments(argv)
     from model.parallel import join  # imports Paddle, which takes seconds; --help need not
-    from model.predictor import Predictor
     try:
         dataset = CocoDataset(args.test_anno_path, args.test_images_path)
         dataset.check_folder()
         choose_device(args.device)
         rank, processes = join()
-        predictor = Predictor(args.model_path, args.device, **thresholds(args))
+        predictor = predictor_of(args)
         check_classes(dataset, predictor.classes)
         for path in files_of(args.out).values():
             check_writable(path)
@@ -119,8 +119,9 @@ def work(args, predictor, dataset, rank, processes):
 
 def fingerprint(args):
     """Changes with whatever changes what is found: weights, list of pictures, thresholds and batches."""
-    digest = hashlib.sha256(json.dumps([thresholds(args), args.batch_size]).encode())
-    for path in [Path(args.test_anno_path), *sorted(Path(args.model_path).iterdir())]:
+    choices = thresholds(args), args.batch_size, args.engine, args.amp, args.precision
+    digest = hashlib.sha256(json.dumps(choices).encode())
+    for path in [Path(args.test_anno_path), *model_files(args.model_path)]:
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
 

@@ -25,6 +25,7 @@ from model.checkpoint import (
 )
 from model.config import ConfigError, preset
 from model.device import DeviceError, choose_device
+from model.predictor import Predictor
 from training.interruption import Interruption
 from training.log import Log, say
 from training.recipe import CONF_LOSSES, MOMENTUM, WEIGHT_DECAY, Recipe, choose_recipe, learning_rate
@@ -48,7 +49,7 @@ def main(argv=None):
 
 def run_training(args, interruption):
     """Everything that may go wrong, as one line and an exit status."""
-    from training.precision import PrecisionError  # imports Paddle, which takes seconds
+    from model.half import PrecisionError  # imports Paddle, which takes seconds
     try:
         dataset = open_dataset(args.train_anno_path, args.train_images_path)
         validation = open_dataset(args.valid_anno_path, args.valid_images_path) if args.eval else None
@@ -111,10 +112,11 @@ def start_run(args, dataset):
     """The `Run` that the flags ask for: a new one, or one that goes on."""
     import paddle
 
+    from model.half import half_precision
     from model.parallel import join
     from model.yolact import Yolact
     from training.average import Average
-    from training.precision import Precision, half_precision
+    from training.precision import Precision
     choose_device(None if args.use_gpu is None else 'gpu' if args.use_gpu else 'cpu')
     precision = Precision('float32' if args.amp == 'O0' else half_precision())
     rank, processes = join()
@@ -289,9 +291,10 @@ def validate(run, dataset):
     """Print AP on the validation pictures, of the averaged weights if there are any, and go on training."""
     import contextlib
 
-    from model.predictor import Predictor
+    from model.paddle_engine import PaddleEngine
     with run.average.in_place() if run.average else contextlib.nullcontext():
-        figures, problems = evaluate(Predictor.of(run.network, dataset.classes), dataset, workers=default_workers())
+        figures, problems = evaluate(Predictor.of(PaddleEngine(run.network, dataset.classes)), dataset,
+                                     workers=default_workers())
     say(figures.table(), *problems)
     run.network.train()
     return figures

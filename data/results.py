@@ -5,9 +5,9 @@ from pathlib import Path
 
 from pycocotools import mask as mask_api
 
-from data.files import replacing
 from data.masks import compress
 from data.pictures import one_line
+from model.files import replacing
 
 
 class ResultsError(ValueError):

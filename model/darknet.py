@@ -1,12 +1,14 @@
 """DarkNet-53, the backbone of YOLOv3 (https://arxiv.org/abs/1804.02767)."""
 from paddle import nn
 
+LEAK = 0.1  # of negative values, that its ReLUs let through
+
 
 def conv_unit(channels_in, channels_out, kernel, stride=1):
     """Convolution, batch norm, leaky ReLU."""
     return nn.Sequential(nn.Conv2D(channels_in, channels_out, kernel, stride, kernel // 2, bias_attr=False),
                          nn.BatchNorm2D(channels_out),
-                         nn.LeakyReLU(0.1))
+                         nn.LeakyReLU(LEAK))
 
 
 class DarkNetBlock(nn.Layer):

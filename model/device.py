@@ -1,4 +1,6 @@
 """What the network computes on."""
+import importlib.metadata
+
 from model.cpu import keep_memory
 
 
@@ -6,19 +8,22 @@ class DeviceError(ValueError):
     """A device that is not there. The message is one line for the user."""
 
 
-def choose_device(device=None):
-    """Have Paddle work on a device from now on.
+def find_device(device=None):
+    """A device, after a look whether it is there.
 
     Args:
         device: 'cpu', 'gpu' or 'gpu:1'; None takes a GPU if there is one.
+    Returns:
+        str of the same kind.
     Raises:
         DeviceError: there is no such device.
     """
-    import paddle  # takes seconds, which those who only want the error need not
-
+    if device == 'cpu' or device is None and not _may_have_gpu():
+        return 'cpu'
+    import paddle  # takes seconds
     gpus = paddle.device.cuda.device_count() if paddle.device.is_compiled_with_cuda() else 0
     if device is None:
-        device = 'gpu' if gpus else 'cpu'
+        return 'gpu' if gpus else 'cpu'
     kind, _, number = device.partition(':')
     if kind not in ('cpu', 'gpu') or (number and not number.isdigit()):
         raise DeviceError(f"device {device!r} is not 'cpu', 'gpu' or 'gpu:0'")
@@ -26,6 +31,21 @@ def choose_device(device=None):
         raise DeviceError('this Paddle has no GPU support; install requirements-gpu.txt, or use the cpu')
     if kind == 'gpu' and int(number or 0) >= gpus:
         raise DeviceError(f'{device}: there are {gpus} GPUs here, counted from 0')
+    return device
+
+
+def choose_device(device=None):
+    """Have Paddle work on a device from now on. Arguments and errors as of `find_device`."""
+    import paddle
+    device = find_device(device)
     paddle.device.set_device(device)
-    if kind == 'cpu':
+    if device.startswith('cpu'):
         keep_memory()
+
+
+def _may_have_gpu():
+    """Whether this Paddle may be one for GPUs, without importing it."""
+    try:
+        return importlib.metadata.version('paddlepaddle-gpu') != ''
+    except importlib.metadata.PackageNotFoundError:
+        return False

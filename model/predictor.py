@@ -1,49 +1,42 @@
 """A picture → Detections."""
 import cv2
 import numpy as np
-import paddle
 
-from model.checkpoint import CheckpointError, load_checkpoint, restore
 from model.detection import detect
-from model.device import choose_device
-from model.yolact import Yolact
+from model.engine import open_engine
 
 
 class Predictor:
     """A trained network, ready for pictures of any size.
 
     Args:
-        model_path: a checkpoint's folder.
+        model_path: a checkpoint's folder, or an .onnx file that export.py wrote.
         device: 'cpu', 'gpu' or 'gpu:1'; by default a GPU if there is one.
+        engine: 'onnx' or 'paddle'; by default the faster one.
+        precision: 'fp32'; 'bf16', of a CPU that has it; or 'amp', half precision of a GPU where that is safe.
         **thresholds: keywords of `detection.detect`: score_threshold, iou_threshold, top_k, max_detections,
             cross_class.
     Attributes:
         config: the network's `Config`.
         classes: the `Classes` that it tells apart.
     Raises:
-        CheckpointError: the checkpoint cannot be used.
-        DeviceError: there is no such device.
+        CheckpointError: the weights cannot be used.
+        DeviceError: there is no such device, or it has no such engine or precision.
     """
 
-    def __init__(self, model_path, device=None, **thresholds):
-        choose_device(device)
-        checkpoint = load_checkpoint(model_path)
-        if checkpoint.backbone_only:
-            raise CheckpointError(f'{model_path}: only a backbone, to start training from; it finds nothing yet')
-        network = Yolact(checkpoint.config)
-        restore(network, checkpoint, model_path)
-        self.config, self.classes = checkpoint.config, checkpoint.classes
-        self._network, self._thresholds = network, thresholds
-        network.eval()
+    def __init__(self, model_path, device=None, engine=None, precision='fp32', **thresholds):
+        self._take(open_engine(model_path, device, engine, precision), thresholds)
 
     @classmethod
-    def of(cls, network, classes, **thresholds):
-        """A predictor of a network that is at hand, such as one in training. It is put in eval mode."""
+    def of(cls, engine, **thresholds):
+        """A predictor with an engine that is at hand, such as one of a network in training."""
         self = cls.__new__(cls)
-        self.config, self.classes = network.config, classes
-        self._network, self._thresholds = network, thresholds
-        network.eval()
+        self._take(engine, thresholds)
         return self
+
+    def _take(self, engine, thresholds):
+        self._engine, self._thresholds = engine, thresholds
+        self.config, self.classes = engine.config, engine.classes
 
     def __call__(self, pictures):
         """
@@ -56,7 +49,7 @@ class Predictor:
         found = [self.detect(one, picture.shape[:2]) for one, picture in zip(outputs, pictures, strict=True)]
         return [self.rescore(small, self.to_rescore(small)).full() for small in found]
 
-    # The steps of this, for those who do other things in the meantime. Only forward and rescore use the device, and
+    # The steps of this, for those who do other things in the meantime. Only forward and rescore use the engine, and
     # are for one thread alone.
 
     def prepare(self, picture):
@@ -66,10 +59,7 @@ class Predictor:
 
     def forward(self, inputs):
         """What the network says of prepared pictures: for each a tuple of arrays, to be given to `detect`."""
-        with paddle.no_grad():
-            outputs = self._network.predict(paddle.to_tensor(np.stack(inputs)))
-            likely = (outputs[1][:, :, 1:].max(-1) > self._thresholds.get('score_threshold', 0.05)).numpy()
-        return [(*_anchors(parts, rows), prototypes.numpy()) for *parts, prototypes, rows in zip(*outputs, likely)]
+        return self._engine.predict(np.stack(inputs), self._thresholds.get('score_threshold', 0.05))
 
     def detect(self, outputs, size):
         """What that makes of a picture of size (height, width): `SmallDetections`."""
@@ -83,11 +73,4 @@ class Predictor:
         """`SmallDetections` with masks that are scored for themselves."""
         if masks is None:
             return small
-        with paddle.no_grad():
-            return small.rescored(self._network.maskiou_net(paddle.to_tensor(masks)).numpy())
-
-
-def _anchors(tensors, wanted):
-    """What tensors say of some anchors, as arrays. Few are wanted, and all of them would be slow to get from a GPU."""
-    rows = paddle.to_tensor(np.flatnonzero(wanted))
-    return [(tensor.gather(rows) if len(rows) else tensor[:0]).numpy() for tensor in tensors]
+        return small.rescored(self._engine.mask_iou(masks))

@@ -51,8 +51,8 @@ class Yolact(nn.Layer):
             self.maskiou_net = MaskIoUNet(config.num_classes - 1)
         self.semantic_seg_conv = nn.Conv2D(config.fpn_channels, config.num_classes - 1, 1)
         self._buffer('anchors', anchors(config))
-        self._buffer('pixel_mean', config.pixel_mean)
-        self._buffer('pixel_std', config.pixel_std)
+        self._buffer('pixel_mean', np.reshape(config.pixel_mean, [3, 1, 1]))
+        self._buffer('pixel_std', np.reshape(config.pixel_std, [3, 1, 1]))
         self._start()
 
     def _buffer(self, name, value):
@@ -90,8 +90,8 @@ class Yolact(nn.Layer):
         Returns:
             float32 [n, 3, size, size], RGB, as the backbone wants it.
         """
-        rgb = paddle.flip(pictures.astype('float32'), [-1])
-        return ((rgb - self.pixel_mean) / self.pixel_std).transpose([0, 3, 1, 2])
+        rgb = paddle.flip(pictures.astype('float32').transpose([0, 3, 1, 2]), [1])
+        return (rgb - self.pixel_mean) / self.pixel_std
 
     def forward(self, pictures):
         """

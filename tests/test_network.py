@@ -7,6 +7,7 @@ from golden import DATA, NETWORKS, assert_same_detections, golden, inputs
 from networks import golden_network, public_name
 
 from model.config import PRESETS, preset
+from model.paddle_engine import PaddleEngine
 from model.predictor import Predictor
 from model.yolact import Yolact
 
@@ -39,7 +40,7 @@ def test_parameters_are_those_of_the_public_network(name, network):
 
 def test_raw_outputs(name, network):
     expected = golden(name)
-    predictor = Predictor.of(network, None)
+    predictor = Predictor.of(PaddleEngine(network, None))
     picture = paddle.to_tensor(predictor.prepare(inputs.image(480, 640))[None])
     with paddle.no_grad():
         # OpenCV's weights of a bilinear resize are a bit less exact than PyTorch's.
@@ -57,14 +58,14 @@ def test_raw_outputs(name, network):
 
 
 def test_detections(name, network):
-    found, = Predictor.of(network, None)([inputs.image(480, 640)])
+    found, = Predictor.of(PaddleEngine(network, None))([inputs.image(480, 640)])
     # DarkNet's scores lie so close together that two boxes 2.4e-7 apart change places, and one more survives NMS.
     assert_same_detections(found, golden(name), swapped=1 if name == 'darknet53' else 0)
 
 
 def test_a_picture_is_seen_alike_alone_and_in_a_batch():
     network = Yolact(preset('resnet18dcn_half', input_size=256))
-    predictor = Predictor.of(network, None, score_threshold=0)
+    predictor = Predictor.of(PaddleEngine(network, None), score_threshold=0)
     pictures = [inputs.image(120, 200, 1), inputs.image(300, 90, 2)]
     for alone, together in zip([predictor([picture])[0] for picture in pictures], predictor(pictures)):
         assert len(alone) == len(together) == 100

@@ -2,8 +2,9 @@ import numpy as np
 import paddle
 import pytest
 
+from model.half import PrecisionError, half_precision
 from model.yolact import Outputs
-from training.precision import FIRST_SCALE, STEPS_TO_DOUBLE, Precision, PrecisionError, half_precision
+from training.precision import FIRST_SCALE, STEPS_TO_DOUBLE, Precision
 
 
 def parameter(value):

@@ -363,7 +363,7 @@ def test_test_dev_refuses_what_cannot_work(folder, tmp_path, capsys):
 def test_export_keeps_the_weights_and_drops_the_rest(folder, tmp_path, capsys):
     full = load_checkpoint(folder / 'random.pd')
     save_checkpoint(tmp_path / 'full.pd', dataclasses.replace(full, velocity=full.tensors, step=3))
-    flags = ['--model_path', str(tmp_path / 'full.pd'), '--out', str(tmp_path / 'small.pd')]
+    flags = ['--model_path', str(tmp_path / 'full.pd'), '--format', 'half', '--out', str(tmp_path / 'small.pd')]
     assert export.main(flags) == 0
     assert capsys.readouterr().out == f'Wrote {tmp_path / "small.pd"}, 7.3 MB\n'
     small = load_checkpoint(tmp_path / 'small.pd', training=True)

@@ -1,13 +1,8 @@
 """The numbers that a step is computed in."""
-import paddle
 
-# Paddle 2.6 has deformable convolution in single precision only.
-IN_SINGLE = {'deformable_conv'}
+from model.half import forward_in
+
 FIRST_SCALE, STEPS_TO_DOUBLE = 2.0 ** 10, 2000
-
-
-class PrecisionError(ValueError):
-    """A precision that the device does not have. The message is one line for the user."""
 
 
 class Precision:
@@ -17,7 +12,7 @@ class Precision:
     they are scaled up on their way. Not by Paddle's GradScaler, which does nothing on a CPU, where this is tested.
 
     Args:
-        dtype: 'float32', 'bfloat16' or 'float16', see `half_precision`.
+        dtype: 'float32', 'bfloat16' or 'float16', see `model.half.half_precision`.
     Attributes:
         scale: what gradients are multiplied by in the backward pass: doubled after many good steps, halved when they
             overflow; 1 but for float16.
@@ -30,11 +25,7 @@ class Precision:
 
     def forward(self, network, pictures):
         """The network's `Outputs` in single precision, whatever it computed in."""
-        if self.dtype == 'float32':
-            return network(pictures)
-        with paddle.amp.auto_cast(custom_black_list=IN_SINGLE, dtype=self.dtype):
-            outputs = network(pictures)
-        return outputs._make(None if output is None else output.astype('float32') for output in outputs)
+        return forward_in(self.dtype, network, pictures)
 
     def backward(self, loss, parameters):
         """Give parameters the gradients of a loss."""
@@ -52,17 +43,3 @@ class Precision:
                 self.scale /= 2
             elif self.good_steps % STEPS_TO_DOUBLE == 0:
                 self.scale *= 2
-
-
-def half_precision():
-    """The half precision that the device computes in: bfloat16 if it can, which has the range of float32, or float16.
-
-    Raises:
-        PrecisionError: neither.
-    """
-    if paddle.get_device().startswith('gpu'):
-        for dtype, supported in (('bfloat16', paddle.amp.is_bfloat16_supported),
-                                 ('float16', paddle.amp.is_float16_supported)):
-            if supported():
-                return dtype
-    raise PrecisionError(f'--amp=O1 needs a GPU with half precision, and this is {paddle.get_device()}; leave it out')

@@ -1,0 +1,93 @@
+"""What computes the network: ONNX Runtime on a CPU, Paddle on a GPU or where one asks for it."""
+from pathlib import Path
+
+from model.checkpoint import CheckpointError, load_checkpoint, restore
+from model.device import DeviceError, choose_device, find_device
+from model.export import ExportError
+from model.onnx_cache import cached_onnx
+from model.onnx_engine import OnnxEngine, OnnxError
+
+ENGINES = ('onnx', 'paddle')
+
+
+def open_engine(model_path, device=None, engine=None, precision='fp32'):
+    """What computes a network: the fastest at hand, unless one is asked for.
+
+    Args:
+        model_path: a checkpoint's folder, or an .onnx file that export.py wrote.
+        device: 'cpu', 'gpu' or 'gpu:1'; by default a GPU if there is one.
+        engine: 'onnx', 'paddle' or None.
+        precision: 'fp32'; 'bf16', of a CPU that has it; or 'amp', half precision of a GPU where that is safe.
+    Returns:
+        `PaddleEngine`, `OnnxEngine` or `OpenVinoEngine`.
+    Raises:
+        CheckpointError: the weights cannot be used.
+        DeviceError: there is no such device, or it has no such engine or precision.
+    """
+    path, is_onnx = Path(model_path), str(model_path).endswith('.onnx')
+    if is_onnx and engine == 'paddle':
+        raise DeviceError(f'{path}: is for ONNX Runtime; leave --engine out')
+    device = 'cpu' if is_onnx and device is None else find_device(device)
+    if device != 'cpu' and (is_onnx or engine == 'onnx'):
+        raise DeviceError('ONNX Runtime is for the CPU here; use --device cpu, or --engine paddle with a checkpoint')
+    if precision == ('amp' if device == 'cpu' else 'bf16'):
+        raise DeviceError('--amp=O1 needs a GPU; leave it out' if device == 'cpu' else
+                          '--precision bf16 is for a CPU; a GPU takes --amp=O1')
+    if precision == 'bf16' and engine == 'paddle':
+        raise DeviceError('Paddle computes in single precision on a CPU; leave --engine or --precision out')
+    if is_onnx:
+        try:
+            return _on_cpu(precision)(*_read_onnx(path), path)
+        except OnnxError as error:
+            raise DeviceError(f'{path}: {error}') from None
+    checkpoint = load_checkpoint(path)
+    if checkpoint.backbone_only:
+        raise CheckpointError(f'{path}: only a backbone, to start training from; it finds nothing yet')
+    if device == 'cpu' and engine != 'paddle':
+        try:
+            return _on_cpu(precision)(*cached_onnx(checkpoint, path, precision), path)
+        except (ExportError, OnnxError) as error:
+            if engine == 'onnx' or precision == 'bf16':
+                raise DeviceError(f'{path}: cannot be made ready for the CPU: {error}') from None
+    return _open_paddle(checkpoint, path, device, precision)
+
+
+def _on_cpu(precision):
+    if precision == 'fp32':
+        return OnnxEngine
+    from model.openvino_engine import OpenVinoEngine
+    return OpenVinoEngine
+
+
+def _open_paddle(checkpoint, path, device, precision):
+    from model.half import PrecisionError, half_precision  # imports Paddle, which takes seconds
+    from model.paddle_engine import PaddleEngine
+    from model.yolact import Yolact
+    choose_device(device)
+    network = Yolact(checkpoint.config)
+    restore(network, checkpoint, path)
+    try:
+        dtype = half_precision() if precision == 'amp' else 'float32'
+    except PrecisionError as error:
+        raise DeviceError(error) from None
+    return PaddleEngine(network, checkpoint.classes, device != 'cpu', dtype)
+
+
+def _read_onnx(path):
+    """The network, and the net that re-scores its masks if there is one beside it."""
+    judge = judge_path(path)
+    try:
+        return path.read_bytes(), judge.read_bytes() if judge.exists() else None
+    except OSError as error:
+        raise CheckpointError(f'{path}: cannot be read ({error.strerror}); check the name') from None
+
+
+def model_files(model_path):
+    """What a network is read from: list of Path."""
+    path = Path(model_path)
+    return sorted(path.iterdir()) if path.is_dir() else [file for file in (path, judge_path(path)) if file.exists()]
+
+
+def judge_path(path):
+    """Where the net is that re-scores the masks of a network: Path, of X.onnx X_mask_iou.onnx."""
+    return path.with_name(f'{path.stem}_mask_iou.onnx')

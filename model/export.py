@@ -1,0 +1,188 @@
+"""A checkpoint as files that run elsewhere: ONNX, or Paddle Inference. Each is tried before it is handed out."""
+import contextlib
+import dataclasses
+import importlib.metadata
+import importlib.util
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from model.checkpoint import restore
+from model.onnx_engine import MASK_IOU, MASKS, PICTURES, OnnxError, open_session
+
+OPSET = 19  # the first with DeformConv
+CLOSE = 1e-4  # of an output's range, that it may be away from Paddle's
+
+
+class ExportError(RuntimeError):
+    """A network that does something else once it is exported. The message is one line for the user."""
+
+
+def to_onnx(checkpoint, path, picture=None, with_nms=False, winograd=False):
+    """The network of a checkpoint as ONNX. The config and the classes are in its metadata, as JSON.
+
+    Args:
+        checkpoint: `Checkpoint`.
+        path: where it came from, for messages.
+        picture: float32 [size, size, 3], BGR, 0 to 255, to try it on; None for noise.
+        with_nms: whether Fast NMS is a part of it.
+        winograd: whether 3×3 convolutions are to be as of `WinogradConv`, which suits ONNX Runtime on a CPU.
+    Returns:
+        bytes of the network, from float32 [n, size, size, 3] to what `Exported` returns; and of the net that re-scores
+        masks, from float32 [n, 1, h, w] to [n, classes], or None where there is none.
+    Raises:
+        CheckpointError: it is not a whole network.
+        ExportError: an output is not what it is in Paddle.
+        OnnxError: there is nothing to convert or to try it with.
+    """
+    _look_for_converter()
+    parts = _parts(checkpoint, path, picture, with_nms, winograd)
+    made = [_as_onnx(*part, about(checkpoint)) for part in parts]
+    return made[0], made[1] if len(made) > 1 else None
+
+
+def to_paddle(checkpoint, path, folder, picture=None, with_nms=False):
+    """The network of a checkpoint for Paddle Inference: the files network.* in a folder, which is made, and about.json.
+
+    The net that re-scores masks is in mask_iou.*. Arguments and errors as of `to_onnx`, and
+    Raises:
+        OSError: they cannot be written.
+    """
+    import paddle
+    folder, parts = Path(folder), _parts(checkpoint, path, picture, with_nms)
+    folder.mkdir(parents=True)
+    for stem, (layer, name, sample, expected, outputs) in zip(('network', 'mask_iou'), parts):
+        with _quiet():
+            _save(layer, name, sample, str(folder / stem))
+            found = _run(paddle.jit.load(str(folder / stem)), sample)
+        _compare(found, expected, outputs)
+    (folder / 'about.json').write_text(json.dumps(about(checkpoint)), 'ascii')
+
+
+def about(checkpoint):
+    """The config and the classes of a checkpoint, each as JSON."""
+    return {'config': json.dumps(dataclasses.asdict(checkpoint.config)),
+            'classes': json.dumps(dataclasses.asdict(checkpoint.classes))}
+
+
+def _parts(checkpoint, path, picture, with_nms, winograd=False):
+    """What there is to export: layers, names and samples of what they take, what they make of these, and its names."""
+    from model.exported import Exported, fold_batch_norm  # imports Paddle, as all do that only export
+    from model.winograd import use_winograd
+    from model.yolact import Yolact
+    config, rng = checkpoint.config, np.random.default_rng(0)
+    network = Yolact(config)
+    restore(network, checkpoint, path)
+    network.eval()
+    layer = Exported(network, with_nms)
+    if picture is None:
+        picture = rng.uniform(0, 255, (config.input_size, config.input_size, 3)).astype(np.float32)
+    pictures = np.stack([picture, picture[:, ::-1]])
+    expected = _run(layer, pictures)
+    fold_batch_norm(network)
+    if winograd:
+        use_winograd(network)
+    yield layer, PICTURES, pictures, expected, layer.outputs
+    if config.rescore_masks:
+        masks = rng.random((2, 1, config.prototype_size, config.prototype_size), np.float32)
+        yield network.maskiou_net, MASKS, masks, _run(network.maskiou_net, masks), (MASK_IOU,)
+
+
+def _look_for_converter():
+    for package in ('onnxruntime', 'onnx', 'paddle2onnx'):
+        if importlib.util.find_spec(package) is None:
+            raise OnnxError(f'{package} is not installed; pip install -r requirements.txt')
+    version = importlib.metadata.version('paddle2onnx')
+    if int(version.partition('.')[0]) < 2:  # it would end the process
+        raise OnnxError(f'paddle2onnx {version} knows no deformable convolution; it takes Paddle 3 and paddle2onnx 2')
+
+
+def _as_onnx(layer, name, sample, expected, outputs, properties):
+    """A layer as ONNX, for any number of such samples, which is tried on these."""
+    import onnx
+    import paddle2onnx
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        stem = os.path.join(folder, 'network')
+        _save(layer, name, sample, stem)
+        program, = (str(path) for path in Path(folder).iterdir() if path.suffix in ('.json', '.pdmodel'))
+        # Its default tool to optimise with installs packages of its own accord.
+        paddle2onnx.export(program, stem + '.pdiparams', stem + '.onnx', opset_version=OPSET, optimize_tool='None')
+        model = onnx.load(stem + '.onnx')
+    _mend(model.graph)
+    _name_outputs(model.graph, outputs)
+    onnx.helper.set_model_props(model, properties)
+    made = model.SerializeToString()
+    _compare(open_session(made).run(list(outputs), {name: sample}), expected, outputs)
+    return made
+
+
+def _save(layer, name, sample, stem):
+    """Writes the files of Paddle Inference."""
+    import paddle
+    spec = paddle.static.InputSpec([None, *sample.shape[1:]], 'float32', name)
+    paddle.jit.save(paddle.jit.to_static(layer, input_spec=[spec], full_graph=True), stem)
+
+
+def _run(layer, sample):
+    """What a layer makes of a sample: list of arrays."""
+    import paddle
+    with paddle.no_grad():
+        made = layer(paddle.to_tensor(sample))
+    return [part.numpy() for part in (made if isinstance(made, (list, tuple)) else [made])]
+
+
+def _name_outputs(graph, names):
+    given = dict(zip((output.name for output in graph.output), names, strict=True))
+    for value in (*graph.input, *graph.output):
+        value.name = given.get(value.name, value.name)
+        value.type.tensor_type.shape.dim[0].dim_param = 'n'
+    for node in graph.node:
+        for used in (node.input, node.output):
+            used[:] = [given.get(name, name) for name in used]
+
+
+def _mend(graph):
+    """paddle2onnx 2.1 leaves the slope of leaky ReLUs to chance, and constants that nothing uses."""
+    from model.darknet import LEAK
+    used = {name for node in graph.node for name in node.input}
+    for node in [node for node in graph.node if node.op_type == 'Constant' and node.output[0] not in used]:
+        graph.node.remove(node)
+    for node in graph.node:
+        if node.op_type == 'LeakyRelu':
+            node.attribute[0].f = LEAK
+
+
+def _compare(found, expected, outputs):
+    found, expected = dict(zip(outputs, found, strict=True)), dict(zip(outputs, expected, strict=True))
+    if 'classes' in outputs:  # after NMS: of two that are as good as equal either may come first
+        scores = np.pad(expected['scores'], ((0, 0), (1, 1)), constant_values=np.inf)
+        steps = np.abs(scores[:, 1:] - scores[:, :-1]) > CLOSE
+        sure = steps[:, 1:] & steps[:, :-1]
+        for output in outputs[:2] + outputs[3:4]:
+            found[output], expected[output] = found[output][sure], expected[output][sure]
+    for output in outputs:
+        apart = np.abs(found[output] - expected[output]).max(initial=0)
+        extent = expected[output].max(initial=0) - expected[output].min(initial=0)
+        if not apart <= CLOSE * extent:
+            raise ExportError(f'the exported network gives other {output} than Paddle, by {apart:.2g} in a range of '
+                              f'{extent:.2g}')
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Paddle and the converter talk, from Python and from C++."""
+    sys.stdout.flush()
+    kept = [(stream, os.dup(stream)) for stream in (1, 2)]
+    with open(os.devnull, 'w') as nowhere, contextlib.redirect_stdout(nowhere):
+        try:
+            for stream, _ in kept:
+                os.dup2(nowhere.fileno(), stream)
+            yield
+        finally:
+            for stream, copy in kept:
+                os.dup2(copy, stream)
+                os.close(copy)

@@ -1,0 +1,53 @@
+"""A network in the form in which it is exported: from pictures to what a program of one's own goes on with."""
+import paddle
+from paddle import nn
+
+from model.deform_conv import DeformConv
+from model.nms_layer import FastNMS
+
+RAW = ('boxes', 'scores', 'coefficients', 'prototypes')
+WITH_NMS = ('boxes', 'classes', 'scores', 'coefficients', 'prototypes')
+
+
+class Exported(nn.Layer):
+    """`Yolact.predict`, and `FastNMS` after it if asked to.
+
+    Args:
+        network: `Yolact`, in eval mode.
+        with_nms: whether.
+    Attributes:
+        outputs: names of what `forward` returns.
+    """
+
+    def __init__(self, network, with_nms=False):
+        super().__init__()
+        config = network.config
+        self.network = network
+        self.nms = FastNMS(len(network.anchors), config.num_classes - 1, config.mask_dim) if with_nms else None
+        self.outputs = WITH_NMS if with_nms else RAW
+
+    def forward(self, pictures):
+        """
+        Args:
+            pictures: float32 [n, size, size, 3], BGR, 0 to 255.
+        """
+        boxes, scores, coefficients, prototypes = self.network.predict(pictures)
+        if self.nms is None:
+            return boxes, scores, coefficients, prototypes
+        return *self.nms(boxes, scores, coefficients), prototypes
+
+
+def fold_batch_norm(network):
+    """Make batch normalisation after deformable convolutions a part of them. Others do that themselves with the rest.
+
+    Args:
+        network: `Yolact`, which is good for prediction alone from then on.
+    """
+    for block in network.sublayers():
+        conv, norm = getattr(block, 'conv2', None), getattr(block, 'bn2', None)
+        if isinstance(conv, DeformConv):
+            with paddle.no_grad():
+                scale = norm.weight / paddle.sqrt(norm._variance + norm._epsilon)
+                conv.weight.set_value(conv.weight * scale.reshape([-1, 1, 1, 1]))
+                conv.bias.set_value((conv.bias - norm._mean) * scale + norm.bias)
+            block.bn2 = nn.Identity()

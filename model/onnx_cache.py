@@ -1,0 +1,59 @@
+"""What a checkpoint is as ONNX, worked out once and kept beside it."""
+import contextlib
+import hashlib
+import os
+import zipfile
+from pathlib import Path
+
+from model.checkpoint import AVERAGED, META, MODEL
+from model.export import to_onnx
+from model.files import replacing
+
+VERSION = 1  # to be raised when other files are exported of the same checkpoints
+KEY, NETWORK, JUDGE = 'key', 'network.onnx', 'mask_iou.onnx'
+
+
+def cached_onnx(checkpoint, folder, precision):
+    """A checkpoint as ONNX, in the form that suits this machine.
+
+    Args:
+        checkpoint: `Checkpoint`.
+        folder: where it came from, beside which the cache is.
+        precision: 'fp32' or 'bf16'.
+    Returns:
+        as `to_onnx` does.
+    Raises:
+        CheckpointError, ExportError, OnnxError: it is not in the cache, and cannot be made.
+    """
+    folder = Path(os.path.abspath(folder))
+    cache = folder.with_name(f'.{folder.name}.{precision}.zip')
+    key = _key(folder)
+    try:
+        return _read(cache, key)
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile):  # none, or of other weights, or damaged
+        files = to_onnx(checkpoint, folder, winograd=precision == 'fp32')
+    with contextlib.suppress(OSError):  # it may be a folder that nobody writes to
+        _write(cache, key, files)
+    return files
+
+
+def _key(folder):
+    """Changes with the weights that predict."""
+    digest = hashlib.sha256(f'{VERSION}'.encode())
+    for name in (META, AVERAGED if (folder / AVERAGED).exists() else MODEL):
+        digest.update((folder / name).read_bytes())
+    return digest.digest()
+
+
+def _read(cache, key):
+    with zipfile.ZipFile(cache) as archive:  # which checks sums
+        if archive.read(KEY) != key:
+            raise ValueError('made of other weights')
+        return archive.read(NETWORK), archive.read(JUDGE) if JUDGE in archive.namelist() else None
+
+
+def _write(cache, key, files):
+    with replacing(cache, 'wb') as file, zipfile.ZipFile(file, 'w') as archive:
+        for name, content in zip((KEY, NETWORK, JUDGE), (key, *files)):
+            if content is not None:
+                archive.writestr(name, content)

@@ -1,0 +1,58 @@
+"""The network, computed by Paddle."""
+import functools
+
+import numpy as np
+import paddle
+
+from model.exported import Exported
+from model.half import forward_in
+
+
+class PaddleEngine:
+    """A network in Paddle, which is put in eval mode.
+
+    Args:
+        network: `Yolact`.
+        classes: the `Classes` that it tells apart.
+        compiled: whether to compile it to a static graph, which takes a GPU less time to be told.
+        dtype: 'float32', or the precision to compute in where that is safe.
+    Attributes:
+        config, classes: as given.
+    """
+
+    def __init__(self, network, classes, compiled=False, dtype='float32'):
+        self.config, self.classes = network.config, classes
+        network.eval()
+        self._network = network
+        self._predict = functools.partial(forward_in, dtype, _compile(network) if compiled else network.predict)
+
+    def predict(self, pictures, threshold):
+        """
+        Args:
+            pictures: float32 [n, size, size, 3], BGR, 0 to 255.
+            threshold: of the anchors that matter.
+        Returns:
+            n tuples of boxes [a, 4], scores [a, num_classes], coefficients [a, mask_dim] and prototypes [h, w,
+            mask_dim], float32, as of `Yolact.predict`, of the a anchors whose best class scores more.
+        """
+        with paddle.no_grad():
+            outputs = self._predict(paddle.to_tensor(pictures))
+            likely = (outputs[1][:, :, 1:].max(-1) > threshold).numpy()
+        return [(*self._rows(parts, np.flatnonzero(wanted)), prototypes.numpy())
+                for *parts, prototypes, wanted in zip(*outputs, likely)]
+
+    def _rows(self, tensors, rows):
+        """Some rows of tensors, as arrays. They are few, and all of them would be slow to get from a GPU."""
+        chosen = paddle.to_tensor(rows)
+        return [(tensor.gather(chosen) if len(rows) else tensor[:0]).numpy() for tensor in tensors]
+
+    def mask_iou(self, masks):
+        """How good masks are, float32 [n, 1, h, w], for each class they may be of: float32 [n, classes]."""
+        with paddle.no_grad():
+            return self._network.maskiou_net(paddle.to_tensor(masks)).numpy()
+
+
+def _compile(network):
+    size = network.config.input_size
+    pictures = paddle.static.InputSpec([None, size, size, 3], 'float32', 'pictures')
+    return paddle.jit.to_static(Exported(network), input_spec=[pictures], full_graph=True)

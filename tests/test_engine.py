@@ -1,0 +1,318 @@
+"""ONNX Runtime in the place of Paddle: the same detections, from the same checkpoints."""
+import importlib.util
+import json
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import paddle
+import pytest
+from golden import NETWORKS, assert_same_detections, golden, inputs
+from networks import SMALL, golden_network
+from test_detection import made_outputs
+
+import demo
+import export
+from data.pictures import find_pictures, read_picture
+from model.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint, tensors_of
+from model.classes import Classes
+from model.config import preset
+from model.device import DeviceError
+from model.engine import judge_path, open_engine
+from model.export import ExportError, _compare, to_onnx
+from model.nms import fast_nms
+from model.nms_layer import FastNMS
+from model.onnx_engine import OnnxEngine
+from model.paddle_engine import PaddleEngine
+from model.predictor import Predictor
+from model.yolact import Yolact
+
+ROOT = Path(demo.__file__).parent
+SHIPPED = ROOT / 'weights/shapes.pd'
+PICTURES = find_pictures(ROOT / 'images/test')
+needs_onnx = pytest.mark.skipif(importlib.util.find_spec('onnxruntime') is None,
+                                reason='requirements-gpu.txt has no ONNX Runtime')
+
+
+@pytest.fixture(scope='module', params=NETWORKS)
+def name(request):
+    return request.param
+
+
+@pytest.fixture(scope='module')
+def network(name):
+    network = golden_network(name)
+    network.eval()
+    return network
+
+
+def classes(config):
+    return Classes([f'class {i}' for i in range(1, config.num_classes)], range(1, config.num_classes))
+
+
+def small_checkpoint(seed=0):
+    paddle.seed(seed)
+    network = Yolact(preset(**SMALL))
+    return Checkpoint(network.config, classes(network.config), tensors_of(network))
+
+
+@pytest.fixture
+def weights(tmp_path):
+    """A copy of the shipped checkpoint, without a cache."""
+    return Path(shutil.copytree(SHIPPED, tmp_path / 'weights.pd'))
+
+
+def cache_of(weights):
+    return weights.with_name(f'.{weights.name}.fp32.zip')
+
+
+def seen(predictor):
+    return predictor([read_picture(path) for path in PICTURES[:3]])
+
+
+def assert_alike(found, expected):
+    assert len(found) == len(expected) == 3
+    for ours, theirs in zip(found, expected):
+        assert len(ours) > 3
+        np.testing.assert_array_equal(ours.classes, theirs.classes)
+        np.testing.assert_allclose(ours.boxes, theirs.boxes, atol=0.01)
+        np.testing.assert_allclose(ours.box_scores, theirs.box_scores, atol=1e-4)
+        np.testing.assert_allclose(ours.mask_scores, theirs.mask_scores, atol=1e-4)
+        for i in range(len(ours)):
+            union = (ours.full_mask(i) | theirs.full_mask(i)).sum()
+            assert (ours.full_mask(i) & theirs.full_mask(i)).sum() >= 0.99 * union
+
+
+def paddle_seen(weights):
+    return seen(Predictor(weights, 'cpu', 'paddle', score_threshold=0.3))
+
+
+@needs_onnx
+def test_golden_detections_through_onnx_runtime(name, network):
+    checkpoint = Checkpoint(network.config, classes(network.config), tensors_of(network))
+    engine = OnnxEngine(*to_onnx(checkpoint, 'golden', winograd=True), 'golden')
+    found, = Predictor.of(engine)([inputs.image(480, 640)])
+    assert_same_detections(found, golden(name), swapped=1 if name == 'darknet53' else 0)
+    assert (engine.config, engine.classes) == (checkpoint.config, checkpoint.classes)
+
+
+def test_golden_detections_through_a_compiled_network(name, network):
+    found, = Predictor.of(PaddleEngine(network, None, compiled=True))([inputs.image(480, 640)])
+    assert_same_detections(found, golden(name), swapped=1 if name == 'darknet53' else 0)
+
+
+@needs_onnx
+def test_a_checkpoint_is_exported_once_and_does_without_paddle_from_then_on(weights):
+    code = ('import sys, demo; status = demo.main(sys.argv[1:]); print("paddle" in sys.modules); sys.exit(status)')
+    flags = ['--model_path', weights, '--images', PICTURES[0], '--out', weights.parent / 'out']
+    for imported in ('True', 'False'):
+        run = subprocess.run([sys.executable, '-c', code, *flags], cwd=ROOT, capture_output=True, text=True)
+        assert (run.returncode, run.stderr) == (0, '')
+        assert run.stdout.splitlines()[-1] == imported
+    assert_alike(seen(Predictor(weights, 'cpu', score_threshold=0.3)), paddle_seen(weights))
+
+
+def damage(cache):
+    content = bytearray(cache.read_bytes())
+    content[len(content) // 2] ^= 255
+    cache.write_bytes(content)
+
+
+def cut(cache):
+    cache.write_bytes(cache.read_bytes()[:-1000])
+
+
+def swap(cache):
+    """Another network's, under the same name."""
+    files = to_onnx(small_checkpoint(), 'small')
+    with zipfile.ZipFile(cache, 'w') as archive:
+        for name, content in zip(('key', 'network.onnx', 'mask_iou.onnx'), (b'its own key', *files)):
+            archive.writestr(name, content)
+
+
+@needs_onnx
+@pytest.mark.parametrize('spoil', [damage, cut, swap, lambda cache: cache.write_bytes(b'')])
+def test_a_cache_that_is_damaged_or_of_other_weights_is_made_again(weights, spoil):
+    open_engine(weights, 'cpu')
+    good = cache_of(weights).stat().st_size
+    spoil(cache_of(weights))
+    assert_alike(seen(Predictor(weights, 'cpu', score_threshold=0.3)), paddle_seen(weights))
+    with zipfile.ZipFile(cache_of(weights)) as archive:
+        assert archive.testzip() is None
+    assert cache_of(weights).stat().st_size == pytest.approx(good, rel=1e-3)
+
+
+@needs_onnx
+def test_other_weights_in_the_same_place_are_seen(weights):
+    open_engine(weights, 'cpu')
+    save_checkpoint(weights, small_checkpoint())
+    assert open_engine(weights, 'cpu').config.num_classes == SMALL['num_classes']
+
+
+@needs_onnx
+def test_a_place_that_cannot_be_written_to_is_no_error(weights):
+    cache_of(weights).mkdir()
+    assert_alike(seen(Predictor(weights, 'cpu', score_threshold=0.3)), paddle_seen(weights))
+    assert list(cache_of(weights).iterdir()) == []
+
+
+@needs_onnx
+def test_an_onnx_file_stands_for_its_checkpoint(tmp_path):
+    assert export.main(['--model_path', str(SHIPPED), '--out', str(tmp_path / 'new/mine.onnx')]) == 0
+    assert sorted(path.name for path in (tmp_path / 'new').iterdir()) == ['mine.onnx', 'mine_mask_iou.onnx']
+    predictor = Predictor(tmp_path / 'new/mine.onnx', score_threshold=0.3)
+    assert_alike(seen(predictor), paddle_seen(SHIPPED))
+    assert predictor.classes == Predictor(SHIPPED, 'cpu', 'paddle').classes
+
+
+@needs_onnx
+def test_the_program_of_the_docs_finds_what_the_scripts_find(tmp_path):
+    program, = re.findall(r'```python\n(.+?)```', (ROOT / 'docs/deployment.md').read_text(), re.DOTALL)
+    (tmp_path / 'program.py').write_text(program)
+    assert export.main(['--model_path', str(SHIPPED), '--out', str(tmp_path / 'x.onnx'), '--with_nms']) == 0
+    run = subprocess.run([sys.executable, '-I', 'program.py', 'x.onnx', PICTURES[0]], cwd=tmp_path,
+                         capture_output=True, text=True)
+    assert (run.returncode, run.stderr) == (0, '')
+    predictor = Predictor(SHIPPED, 'cpu')
+    found, = predictor([read_picture(PICTURES[0])])
+    found = found.select(found.box_scores > 0.3)
+    lines = run.stdout.splitlines()
+    assert len(lines) == len(found) > 3
+    for i, line in enumerate(lines):
+        label, score, box, area = re.fullmatch(r'(\w+) (\S+) (\[.+\]) (\d+)', line).groups()
+        assert label == predictor.classes.names[found.classes[i]]
+        assert float(score) == pytest.approx(found.box_scores[i], abs=1e-4)
+        height, width = found.size
+        np.testing.assert_allclose(np.clip(json.loads(box), 0, [width, height] * 2), found.boxes[i], atol=0.51)
+        assert int(area) == pytest.approx(found.full_mask(i).sum(), rel=0.01, abs=2)
+
+
+def test_bfloat16_finds_nearly_the_same():
+    openvino = pytest.importorskip('openvino')
+    if 'BF16' not in openvino.Core().get_property('CPU', 'OPTIMIZATION_CAPABILITIES'):
+        with pytest.raises(DeviceError, match='this CPU does not compute in bfloat16'):
+            open_engine(SHIPPED, 'cpu', precision='bf16')
+        return
+    whole, half = (seen(Predictor(SHIPPED, 'cpu', precision=precision, score_threshold=0.7))
+                   for precision in ('fp32', 'bf16'))
+    for ours, theirs in zip(half, whole):
+        assert abs(len(ours) - len(theirs)) <= 2
+        np.testing.assert_allclose(ours.boxes[0], theirs.boxes[0], atol=3)
+        assert ours.box_scores[0] == pytest.approx(theirs.box_scores[0], abs=0.02)
+    assert any((ours.boxes[0] != theirs.boxes[0]).any() for ours, theirs in zip(half, whole))
+
+
+def test_fast_nms_as_a_layer_keeps_what_fast_nms_keeps():
+    made = made_outputs('resnet50')
+    parts = made['boxes'], made['scores'], made['coefficients']
+    layer = FastNMS(len(made['boxes']), 80, 32)
+    boxes, labels, scores, coefficients = (
+        part.numpy() for part in layer(*(paddle.to_tensor(np.stack([part, part[::-1]])) for part in parts)))
+    chosen = np.flatnonzero((made['scores'][:, 1:] > 0.05).any(1))
+    kept, expected_labels, expected_scores = fast_nms(made['boxes'][chosen], made['scores'][chosen, 1:])
+    for picture in range(2):
+        np.testing.assert_array_equal(labels[picture], expected_labels)
+        np.testing.assert_array_equal(scores[picture], expected_scores)
+        np.testing.assert_array_equal(boxes[picture], made['boxes'][chosen[kept]])
+        np.testing.assert_array_equal(coefficients[picture], made['coefficients'][chosen[kept]])
+
+
+def test_paddle_inference_takes_the_exported_folder(tmp_path, capfd):
+    out = tmp_path / 'new'
+    assert export.main(['--model_path', str(SHIPPED), '--format', 'paddle', '--out', str(out)]) == 0
+    about = json.loads((out / 'about.json').read_text())
+    assert json.loads(about['classes'])['names'][0] == 'ring'
+    program, = (path for path in out.glob('network.*') if path.suffix in ('.json', '.pdmodel'))
+    config = paddle.inference.Config(str(program), str(out / 'network.pdiparams'))
+    for pass_through in ('disable_mkldnn', 'disable_glog_info'):
+        getattr(config, pass_through, lambda: None)()
+    predictor = paddle.inference.create_predictor(config)
+    picture = export.prepared(PICTURES[0], 320)[None]
+    handle = predictor.get_input_handle('pictures')
+    handle.copy_from_cpu(picture)
+    predictor.run()
+    found = [predictor.get_output_handle(name).copy_to_cpu() for name in predictor.get_output_names()]
+    with paddle.no_grad():
+        expected = open_engine(SHIPPED, 'cpu', 'paddle')._network.predict(paddle.to_tensor(picture))
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs.numpy(), atol=1e-4 * np.ptp(theirs.numpy()))
+
+
+def test_an_export_that_gives_other_numbers_fails():
+    rng = np.random.default_rng(0)
+    outputs, right = ('boxes', 'prototypes'), [rng.random((2, 5, 4)), rng.random((2, 3, 3, 2))]
+    _compare(right, right, outputs)
+    for wrong in ([right[0] + 2e-4, right[1]], [right[0], right[1] * np.nan]):
+        with pytest.raises(ExportError, match='gives other (boxes|prototypes) than Paddle'):
+            _compare(wrong, right, outputs)
+
+
+def complaint(capsys, *flags):
+    assert export.main([str(flag) for flag in flags]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count('\n')) == ('', 1)
+    return err.removeprefix('export.py: error: ')
+
+
+def test_what_cannot_be_exported_is_refused_in_one_line(tmp_path, capsys):
+    (tmp_path / 'there').mkdir()
+    for format in ('paddle', 'half'):
+        assert complaint(capsys, '--model_path', SHIPPED, '--format', format, '--out', tmp_path / 'there').startswith(
+            f'{tmp_path / "there"}: exists')
+    assert complaint(capsys, '--model_path', tmp_path / 'none').startswith(f'{tmp_path / "none"}: no such checkpoint')
+    for flags in (['--format', 'paddle', '--winograd'], ['--format', 'half', '--with_nms']):
+        with pytest.raises(SystemExit, match='2'):
+            export.main(['--model_path', str(SHIPPED), *flags])
+
+
+@needs_onnx
+def test_a_folder_that_takes_no_file_is_named(tmp_path, capsys):
+    (tmp_path / 'file').touch()
+    out = tmp_path / 'file/x.onnx'
+    assert complaint(capsys, '--model_path', SHIPPED, '--out', out).startswith(f'{out}: cannot be written')
+
+
+@needs_onnx
+@pytest.mark.parametrize('content', [b'', b'x' * 1000, 'nms', 'bare', 'alone', 'mixed'])
+def test_onnx_files_that_are_not_ours_are_refused_in_one_line(tmp_path, content):
+    path = tmp_path / 'x.onnx'
+    if content == 'nms':
+        path.write_bytes(to_onnx(small_checkpoint(), 'small', with_nms=True)[0])
+    elif content in ('alone', 'mixed'):
+        path.write_bytes(to_onnx(small_checkpoint(), 'small')[0])
+        if content == 'mixed':
+            judge_path(path).write_bytes(to_onnx(load_checkpoint(SHIPPED), 'shipped')[1])
+    elif content == 'bare':
+        import onnx
+        model = onnx.load_from_string(to_onnx(small_checkpoint(), 'small')[0])
+        del model.metadata_props[:]
+        onnx.save(model, path)
+    else:
+        path.write_bytes(content)
+    with pytest.raises(CheckpointError) as caught:
+        open_engine(path)
+    assert str(caught.value).startswith(f'{path}: ') and '\n' not in str(caught.value)
+
+
+def test_engines_and_devices_that_do_not_go_together_are_refused(tmp_path):
+    for flags in ((tmp_path / 'x.onnx', None, 'paddle'), (tmp_path / 'x.onnx', 'gpu', None), (SHIPPED, 'gpu', 'onnx'),
+                  (SHIPPED, 'cpu', None, 'amp'), (SHIPPED, 'cpu', 'paddle', 'amp'), (SHIPPED, 'cpu', 'paddle', 'bf16')):
+        with pytest.raises(DeviceError):
+            open_engine(*flags)
+    with pytest.raises(CheckpointError, match='cannot be read'):
+        open_engine(tmp_path / 'x.onnx')
+
+
+@needs_onnx
+def test_a_demo_imports_nothing_that_it_does_not_need(tmp_path):
+    """From command to first mask it takes a second or so, and importing Paddle alone would take two."""
+    flags = ['--images', str(PICTURES[0]), '--out', str(tmp_path)]
+    open_engine(SHIPPED, 'cpu')
+    code = 'import sys, demo; demo.main(sys.argv[1:]); print(*sys.modules)'
+    modules = subprocess.run([sys.executable, '-c', code, *flags], cwd=ROOT, capture_output=True,
+                             text=True).stdout.split()
+    assert not {'paddle', 'torch', 'matplotlib', 'scipy', 'onnx', 'paddle2onnx'} & set(modules)
