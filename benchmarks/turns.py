@@ -2,6 +2,8 @@
 import multiprocessing
 import time
 
+PAUSE = 0.5  # seconds before each turn: the threads of the one before it go on waiting for work for a while
+
 
 def take_turns(contestants, rounds):
     """The best time of each contestant.
@@ -30,6 +32,7 @@ def take_turns(contestants, rounds):
 
 
 def _turn(pipe):
+    time.sleep(PAUSE)
     pipe.send(None)
     return pipe.recv()
 
