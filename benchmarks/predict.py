@@ -42,13 +42,16 @@ def main():
         file = str(Path(folder) / 'picture.jpg')
         cv2.imwrite(file, cv2.GaussianBlur(image(HEIGHT, WIDTH), (5, 5), 0))
         for name in args.backbone_name:
+            pool = multiprocessing.get_context('spawn').Pool(1)
+            path = pool.apply(write_checkpoint, (name, folder))
+            close(pool)
             for batch_size in args.batch_size:
-                compare(args, name, batch_size, file)
+                compare(args, name, path, batch_size, file)
 
 
-def compare(args, name, batch_size, file):
+def compare(args, name, path, batch_size, file):
     """Prints what each contestant takes a picture, and where our time goes."""
-    contestants = {engine: (our_work, name, engine, file, batch_size) for engine in args.engine}
+    contestants = {engine: (our_work, path, engine, file, batch_size) for engine in args.engine}
     if args.public and name in CONFIGS:
         contestants['public code'] = public_work, args.public, name, file, batch_size
     seconds = take_turns(contestants, args.rounds)
@@ -60,41 +63,40 @@ def compare(args, name, batch_size, file):
         print(line)
     pool = multiprocessing.get_context('spawn').Pool(1)
     for engine in args.engine:
-        found, parts = pool.apply(stages, (name, engine, file, batch_size, args.rounds))
+        found, parts = pool.apply(stages, (path, engine, file, batch_size, args.rounds))
         shares = ', '.join(f'{stage} {1000 * part / batch_size:.1f} ({part / sum(parts):.0%})'
                            for stage, part in zip(STAGES, parts))
         print(f'    {engine}, {found} objects: {shares}')
     if 'onnx' in args.engine:
-        operations, ceiling, network = pool.apply(against_ceiling, (name, batch_size, args.rounds))
+        operations, ceiling, network = pool.apply(against_ceiling, (name, path, batch_size, args.rounds))
         rate = operations * batch_size / network
         print(f'    the network has {operations / 1e9:.1f} billion operations a picture by plain convolution, of which '
               f'the fastest does {ceiling / 1e9:.0f} billion a second and the network {rate / 1e9:.0f}: '
               f'{rate / ceiling:.0%}', flush=True)
-    pool.close()  # not terminate: Paddle would print a trace
+    close(pool)
+
+
+def close(pool):
+    """Ends a pool without a signal, of which Paddle would print a trace."""
+    pool.close()
     pool.join()
 
 
-def golden_engine(name, engine):
-    """An engine with the golden weights."""
-    from model.checkpoint import Checkpoint, tensors_of
+def write_checkpoint(name, folder):
+    """A checkpoint with the golden weights. Returns its path."""
+    from model.checkpoint import Checkpoint, save_checkpoint
     from model.classes import Classes
-    from model.device import choose_device
-    from model.export import to_onnx
-    from model.onnx_engine import OnnxEngine
-    from model.openvino_engine import OpenVinoEngine
-    from model.paddle_engine import PaddleEngine
     from model.yolact import Yolact
-    choose_device('cpu')
     network = Yolact(preset(name))
-    for key, value in network.state_dict().items():
-        value.set_value(golden_weight(public_name(key), tuple(value.shape)))
-    classes = Classes([str(i) for i in range(80)], range(1, 81))
-    if engine == 'paddle':
-        return PaddleEngine(network, classes)
-    checkpoint = Checkpoint(network.config, classes, tensors_of(network))
-    if engine == 'bf16':
-        return OpenVinoEngine(*to_onnx(checkpoint, 'golden'), 'golden')
-    return OnnxEngine(*to_onnx(checkpoint, 'golden', winograd=True), 'golden')
+    tensors = {key: golden_weight(public_name(key), tuple(value.shape)) for key, value in network.state_dict().items()}
+    path = Path(folder) / f'{name}.pd'
+    save_checkpoint(path, Checkpoint(network.config, Classes([str(i) for i in range(80)], range(1, 81)), tensors))
+    return path
+
+
+def open_predictor(path, engine):
+    from model.predictor import Predictor
+    return Predictor(path, 'cpu', *(('onnx', 'bf16') if engine == 'bf16' else (engine,)))
 
 
 def public_name(name):
@@ -108,11 +110,10 @@ def golden_weight(name, shape):
     return value
 
 
-def our_work(name, engine, file, batch_size):
+def our_work(path, engine, file, batch_size):
     """A callable that finds the masks of a batch with our code."""
     from data.pictures import read_picture
-    from model.predictor import Predictor
-    predictor = Predictor.of(golden_engine(name, engine))
+    predictor = open_predictor(path, engine)
     return lambda: predictor([read_picture(file) for _ in range(batch_size)])
 
 
@@ -142,11 +143,10 @@ def public_work(checkout, name, file, batch_size):
     return work
 
 
-def stages(name, engine, file, batch_size, rounds):
+def stages(path, engine, file, batch_size, rounds):
     """How many objects there are in a picture, and the best seconds that each stage took for a batch."""
     from data.pictures import read_picture
-    from model.predictor import Predictor
-    predictor = Predictor.of(golden_engine(name, engine))
+    predictor = open_predictor(path, engine)
     steps = (lambda _: [read_picture(file) for _ in range(batch_size)],
              lambda pictures: [predictor.prepare(picture) for picture in pictures],
              predictor.forward,
@@ -163,14 +163,15 @@ def stages(name, engine, file, batch_size, rounds):
     return len(value[0]), best.tolist()
 
 
-def against_ceiling(name, batch_size, rounds):
+def against_ceiling(name, path, batch_size, rounds):
     """The network's operations a picture, the most a second that a convolution does, and its seconds for a batch."""
-    engine = golden_engine(name, 'onnx')
-    pictures = np.random.default_rng(0).uniform(0, 255, (batch_size, *[preset(name).input_size] * 2, 3))
+    predictor = open_predictor(path, 'onnx')
+    shape = batch_size, *[preset(name).input_size] * 2, 3
+    pictures = np.random.default_rng(0).uniform(0, 255, shape).astype(np.float32)
     seconds, ceiling = np.inf, 0
     convolutions = [convolution(*shape) for shape in CONVOLUTIONS]
     for _ in range(rounds):
-        seconds = min(seconds, timed(lambda: engine.predict(pictures.astype(np.float32), 0.05)))
+        seconds = min(seconds, timed(lambda: predictor.forward(pictures)))
         ceiling = max(ceiling, *(operations / timed(work) for work, operations in convolutions for _ in range(3)))
     return count_operations(name), ceiling, seconds
 
