@@ -2,7 +2,6 @@
 import contextlib
 import io
 import os
-import re
 import stat
 import uuid
 import warnings
@@ -14,16 +13,13 @@ from PIL import Image, ImageOps
 os.environ.setdefault('OPENCV_LOG_LEVEL', 'SILENT')  # read as OpenCV loads; PictureError says it better
 import cv2  # noqa: E402
 
+from model.message import one_line  # noqa: E402
+
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff', '.gif')
 _FORMATS = ('JPEG', 'PNG', 'BMP', 'WEBP', 'TIFF', 'GIF')
 _END_MARKS = {'JPEG': b'\xff\xd9', 'MPO': b'\xff\xd9', 'PNG': b'IEND'}  # MPO: the JPEG of many phones
 _MAX_PIXELS = 2 * Image.MAX_IMAGE_PIXELS  # Pillow warns from half of it and raises above it
 warnings.filterwarnings('ignore', module=r'PIL\.')  # of damaged and of large files; PictureError says it better
-
-
-def one_line(text):
-    """A message without what would break its line or command a terminal, such as a file's name may hold."""
-    return re.sub(r'[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]', lambda found: repr(found[0])[1:-1], str(text))
 
 
 class PictureError(ValueError):

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import struct
 import time
 from dataclasses import dataclass, field
@@ -23,10 +24,13 @@ from safetensors.numpy import save
 
 from model.classes import Classes
 from model.config import Config
+from model.message import one_line
 
 FORMAT = 1
 META, MODEL = 'meta.json', 'model.safetensors'
 OPTIMIZER, AVERAGED = 'optimizer.safetensors', 'averaged.safetensors'
+FILES = {META, MODEL, OPTIMIZER, AVERAGED}
+META_BYTES = 10 ** 7  # at the most; ten thousand classes take less than a tenth
 CLASS_LAYERS = re.compile(r'conf_layer|semantic_seg_conv|maskiou_net\.10\.')
 _PLAIN = ('step', 'epoch', 'seed', 'recipe', 'backbone_only')  # fields that JSON holds as they are
 _STALE = 3600  # seconds, after which nobody is still writing a draft
@@ -34,6 +38,9 @@ _STALE = 3600  # seconds, after which nobody is still writing a draft
 
 class CheckpointError(ValueError):
     """A checkpoint that cannot be used. The message is one line for the user."""
+
+    def __init__(self, message):
+        super().__init__(one_line(message))
 
 
 @dataclass(frozen=True)
@@ -74,7 +81,7 @@ def check_place(folder):
     """
     folder = _absolute(folder)
     if folder.is_dir():
-        alien = sorted({path.name for path in folder.iterdir()} - {META, MODEL, OPTIMIZER, AVERAGED})
+        alien = sorted({path.name for path in folder.iterdir()} - FILES)
         if alien:
             raise CheckpointError(f'{folder}: holds {alien[0]}, which is of no checkpoint; name another folder')
     elif os.path.lexists(folder):
@@ -142,6 +149,7 @@ def load_checkpoint(folder, training=False):
     folder = Path(folder)
     if not os.path.isdir(folder):
         raise CheckpointError(f'{folder}: no such checkpoint; a checkpoint is a folder with {META} and {MODEL}')
+    _check_files(folder)
     meta = _read_meta(folder / META)
     try:
         config = Config(**meta['config'])
@@ -154,8 +162,11 @@ def load_checkpoint(folder, training=False):
                               'with the weights') from None
     averaged = _read_tensors(folder / AVERAGED) if (folder / AVERAGED).exists() else {}
     if averaged and not training:
+        _check_head(folder / AVERAGED, config, averaged)
         return Checkpoint(config, classes, averaged, **rest)
     tensors = _read_tensors(folder / MODEL)
+    if not rest['backbone_only']:
+        _check_head(folder / MODEL, config, tensors)
     velocity = _read_tensors(folder / OPTIMIZER) if training and (folder / OPTIMIZER).exists() else {}
     for file, values in ((OPTIMIZER, velocity), (AVERAGED, averaged)):
         for name, value in values.items():
@@ -163,6 +174,19 @@ def load_checkpoint(folder, training=False):
                 raise CheckpointError(f'{folder / file}: its {name} belongs to other weights than {MODEL}; take the '
                                       'one that was saved with it, or remove it to go on without it')
     return Checkpoint(config, classes, tensors, velocity, averaged=averaged, **rest)
+
+
+def _check_files(folder):
+    """A checkpoint has plain files of known names. Others may be links to what is none of its business, or pipes."""
+    try:
+        files = [path for path in folder.iterdir() if not path.name.startswith('.')]
+        for path in files:
+            if path.name not in FILES:
+                raise CheckpointError(f'{folder}: holds {path.name}, which is of no checkpoint; remove it')
+            if not stat.S_ISREG(path.lstat().st_mode):
+                raise CheckpointError(f'{path}: is a link, a folder or a device, not a file; copy the checkpoint again')
+    except OSError as error:
+        raise CheckpointError(f'{folder}: cannot be read ({error.strerror}); check its permissions') from None
 
 
 def _read_classes(described, config, backbone_only):
@@ -251,6 +275,8 @@ def _flush(path):
 
 def _read_meta(path):
     try:
+        if path.stat().st_size > META_BYTES:
+            raise ValueError('larger than any description of a network')
         meta = json.loads(path.read_text('utf-8'))
     except OSError as error:
         raise CheckpointError(f'{path}: cannot be read ({error.strerror}); copy the checkpoint again or take another '
@@ -265,6 +291,21 @@ def _read_meta(path):
 def _read_tensors(path):
     try:
         with safe_open(path, framework='numpy') as file:
-            return {name: file.get_tensor(name).astype(np.float32, copy=False) for name in file.keys()}
+            return {name: _as_float32(name, file.get_tensor(name)) for name in file.keys()}
     except (OSError, SafetensorError, TypeError, ValueError, struct.error) as error:
         raise CheckpointError(f'{path}: cannot be read: {error}; copy it again or take another checkpoint') from None
+
+
+def _as_float32(name, tensor):
+    if tensor.dtype.kind != 'f':
+        raise ValueError(f'{name} holds {tensor.dtype}, which no network learns')
+    return tensor.astype(np.float32, copy=False)
+
+
+def _check_head(path, config, tensors):
+    """Classes and anchors are as the description says, which could ask for a network that takes all memory."""
+    weights = tensors.get('prediction_layers.0.conf_layer.weight')
+    outputs = config.anchors_per_cell * config.num_classes
+    if weights is None or weights.shape[:1] != (outputs,):
+        raise CheckpointError(f'{path}: is not of the network of {META}, which has {config.anchors_per_cell} anchors a '
+                              f'cell and {config.num_classes} classes with background; copy both again')

@@ -1,5 +1,7 @@
 import json
 import os
+import resource
+import struct
 import subprocess
 import sys
 import time
@@ -172,7 +174,7 @@ def test_paths_that_the_system_refuses(folder, tmp_path):
             load_checkpoint(path)
     (folder / 'meta.json').unlink()
     (folder / 'meta.json').mkdir()
-    with pytest.raises(CheckpointError, match=r'meta.json: cannot be read \(Is a directory\)'):
+    with pytest.raises(CheckpointError, match='meta.json: is a link, a folder or a device'):
         load_checkpoint(folder)
 
 
@@ -228,3 +230,75 @@ def test_a_kill_while_saving_leaves_the_last_one(network, folder, tmp_path):
         process.wait()
         for path in tmp_path.glob('step*.pd'):
             assert f'step{load_checkpoint(path).step}.pd' == path.name
+
+
+def put_link(folder):
+    secret = folder.with_name('secret')
+    (folder / 'model.safetensors').rename(secret)
+    (folder / 'model.safetensors').symlink_to(secret)
+
+
+def put_pipe(folder):
+    (folder / 'optimizer.safetensors').unlink(missing_ok=True)
+    os.mkfifo(folder / 'optimizer.safetensors')
+
+
+@pytest.mark.parametrize('spoil, message', [
+    (lambda folder: (folder / 'code.py').touch(), 'holds code.py, which is of no checkpoint'),
+    (lambda folder: (folder / 'model.pdparams').touch(), 'holds model.pdparams, which is of no checkpoint'),
+    (lambda folder: (folder / 'a\n\x1b[2J').touch(), r'holds a\\n\\x1b\[2J, which is of no checkpoint'),
+    (lambda folder: (folder / 'sub').mkdir(), 'holds sub, which is of no checkpoint'),
+    (put_link, 'model.safetensors: is a link, a folder or a device'),
+    pytest.param(put_pipe, 'optimizer.safetensors: is a link, a folder or a device',
+                 marks=pytest.mark.skipif(not hasattr(os, 'mkfifo'), reason='has no pipes with names'))])
+def test_a_folder_that_holds_anything_else_is_refused(folder, spoil, message):
+    spoil(folder)
+    with pytest.raises(CheckpointError, match=message) as caught:
+        load_checkpoint(folder, training=True)
+    assert '\n' not in str(caught.value) and '\x1b' not in str(caught.value)
+
+
+def test_hidden_files_that_systems_leave_do_no_harm(folder):
+    (folder / '.DS_Store').touch()
+    assert load_checkpoint(folder).step == 7
+
+
+def header(**tensors):
+    """A safetensors file of nothing but its header."""
+    content = json.dumps(tensors).encode()
+    return struct.pack('<Q', len(content)) + content
+
+
+@pytest.mark.parametrize('content', [
+    struct.pack('<Q', 10 ** 10) + b'{}', struct.pack('<Q', 2 ** 63) + b'{}',
+    header(x={'dtype': 'F32', 'shape': [2_500_000_000], 'data_offsets': [0, 10 ** 10]}),
+    header(x={'dtype': 'F32', 'shape': [-1], 'data_offsets': [0, 0]}),
+    header(x={'dtype': 'F99', 'shape': [1], 'data_offsets': [0, 4]}) + b'0000',
+    header(x={'dtype': 'F32', 'shape': [1], 'data_offsets': [4, 0]}) + b'0000',
+    header(x={'dtype': 'F32', 'shape': [2], 'data_offsets': [0, 4]}) + b'0000',
+    header(x={'dtype': 'I64', 'shape': [1], 'data_offsets': [0, 8]}) + b'00000000',
+    header(**{'../../x\n': {'dtype': 'F32', 'shape': [1], 'data_offsets': [0, 4]}}) + b'0000'])
+def test_headers_that_lie_are_refused_at_once(folder, content):
+    (folder / 'model.safetensors').write_bytes(content)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(CheckpointError, match='model.safetensors: ') as caught:
+        load_checkpoint(folder)
+    assert '\n' not in str(caught.value)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KB
+
+
+def test_a_description_without_end_is_refused(folder):
+    (folder / 'meta.json').write_text('[' + ' ' * 10 ** 7 + ']')
+    with pytest.raises(CheckpointError, match='larger than any description of a network'):
+        load_checkpoint(folder)
+
+
+@pytest.mark.parametrize('change', [dict(anchor_scales=10, aspect_ratios=[1] * 10), dict(num_classes=9_000)])
+def test_a_description_of_a_network_that_takes_all_memory_is_refused(folder, change):
+    meta = json.loads((folder / 'meta.json').read_text('utf-8'))
+    config = {**meta['config'], **change}
+    classes = {'names': ['x'] * (config['num_classes'] - 1), 'ids': list(range(config['num_classes'] - 1))}
+    change_meta(folder, config=config, classes=classes)
+    for training in (False, True):
+        with pytest.raises(CheckpointError, match='is not of the network of meta.json'):
+            load_checkpoint(folder, training)

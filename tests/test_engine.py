@@ -116,6 +116,15 @@ def test_a_checkpoint_is_exported_once_and_does_without_paddle_from_then_on(weig
     assert_alike(seen(Predictor(weights, 'cpu', score_threshold=0.3)), paddle_seen(weights))
 
 
+@pytest.mark.parametrize('engine', [pytest.param('onnx', marks=needs_onnx), 'paddle'])
+def test_the_same_picture_gives_the_same_bits(engine):
+    one, other = (seen(Predictor(SHIPPED, 'cpu', engine)) for _ in range(2))
+    for found, again in zip(one, other, strict=True):
+        for name in ('classes', 'boxes', 'box_scores', 'mask_scores'):
+            np.testing.assert_array_equal(getattr(found, name), getattr(again, name))
+        assert all((mask == more).all() for mask, more in zip(found.masks, again.masks, strict=True))
+
+
 def damage(cache):
     content = bytearray(cache.read_bytes())
     content[len(content) // 2] ^= 255

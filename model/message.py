@@ -1,0 +1,7 @@
+"""Messages for the user."""
+import re
+
+
+def one_line(text):
+    """A message without what would break its line or command a terminal, such as a file's name may hold."""
+    return re.sub(r'[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]', lambda found: repr(found[0])[1:-1], str(text))
