@@ -62,7 +62,7 @@ def prediction_flags(model_path, obj_threshold):
                              'precision)')
     parser.add_argument('--precision', choices=('fp32', 'bf16'), default='fp32',
                         help='bf16: faster on a CPU that computes in bfloat16, by OpenVINO, which is to be installed; '
-                             'it costs a little AP (default: %(default)s)')
+                             'it finds nearly the same (default: %(default)s)')
     return parser
 
 

@@ -159,7 +159,8 @@ def test_demo_draws_only_objects_above_the_threshold(folder, tmp_path):
     predictor = Known(truth, dataset.classes)
     drawn = []
     for threshold in (0.3, 0.1):
-        number, _ = demo.draw(predictor, dataset.images[0].path, tmp_path / 'drawn.png', threshold)
+        number, _ = demo.picture(demo.Job(predictor, threshold, tmp_path, True, []), dataset.images[0].path,
+                                 tmp_path / 'drawn.png')
         drawn.append((number, read_picture(tmp_path / 'drawn.png')))
     assert [number for number, _ in drawn] == [1, len(truth)]
     assert (drawn[0][1] != drawn[1][1]).any()

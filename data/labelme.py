@@ -1,0 +1,194 @@
+"""labelme's files (https://github.com/wkentaro/labelme), and as a program: a folder of them → COCO-style annotations.
+
+    python -m data.labelme my/pictures --out my/annotations.json
+"""
+import argparse
+import json
+import sys
+from pathlib import Path, PureWindowsPath
+
+import numpy as np
+from tqdm import tqdm
+
+from data.pictures import PictureError, one_line, read_picture
+from model.files import check_writable, replacing
+
+VERSION = '5.5.0'  # of labelme, whose files these are
+POINTS_OF_CIRCLE = 64
+
+
+class LabelmeError(ValueError):
+    """A file of labelme that is of no use. The message is one line for the user."""
+
+    def __init__(self, message):
+        super().__init__(one_line(message))
+
+
+def describe(picture, size, objects):
+    """The content of a file.
+
+    Args:
+        picture: str, the picture's path from the file's folder.
+        size: (height, width) in pixels.
+        objects: list of (label, list of polygons, float [m, 2]). Parts of one object get a group of their own.
+    Returns:
+        dict, as JSON takes it.
+    """
+    shapes = [{'label': label, 'points': points.round(2).tolist(), 'group_id': group if len(parts) > 1 else None,
+               'description': '', 'shape_type': 'polygon', 'flags': {}}
+              for group, (label, parts) in enumerate(objects, 1) for points in parts]
+    return {'version': VERSION, 'flags': {}, 'shapes': shapes, 'imagePath': Path(picture).as_posix(),
+            'imageData': None, 'imageHeight': size[0], 'imageWidth': size[1]}
+
+
+def read_labelme(path):
+    """The picture and the objects of a file.
+
+    Args:
+        path: Path of a JSON file.
+    Returns:
+        Path of the picture, its (height, width), a list of (label, list of polygons, float64 [m, 2]), and a list of
+        str, a line for each shape that is left out.
+    Raises:
+        LabelmeError: it is not a file of labelme.
+        PictureError: the picture, which says how large it is where the file does not, cannot be read.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+        shapes, picture = content['shapes'], content['imagePath']
+        picture = path.parent / PureWindowsPath(picture).as_posix()
+        size = content.get('imageHeight'), content.get('imageWidth')
+        if not all(type(side) is int and side > 0 for side in size):
+            size = read_picture(picture).shape[:2]
+        objects, problems = {}, []
+        for number, shape in enumerate(shapes):
+            outline = _outline(shape)
+            if outline is None:
+                problems.append(one_line(f'{path}: shape {number + 1} is left out: a {shape.get("shape_type")} of '
+                                         f'{len(shape.get("points") or [])} points has no area'))
+                continue
+            group = shape.get('group_id')
+            key = (shape['label'], 'shape', number) if group is None else (shape['label'], 'group', str(group))
+            objects.setdefault(key, []).append(outline)
+    except OSError as error:
+        raise LabelmeError(f'{path}: cannot be read ({error.strerror})') from None
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+        if isinstance(error, PictureError):
+            raise
+        raise LabelmeError(f'{path}: is not a file of labelme ({type(error).__name__}: {error}); take it out of the '
+                           'folder') from None
+    return picture, size, [(str(label), parts) for (label, *_), parts in objects.items()], problems
+
+
+def _outline(shape):
+    """A shape as a polygon, float64 [m, 2], or None where it has no area."""
+    kind, points = shape.get('shape_type', 'polygon'), np.array(shape['points'], np.float64).reshape(-1, 2)
+    if kind == 'rectangle' and len(points) == 2:
+        (x0, y0), (x1, y1) = points
+        points = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
+    elif kind == 'circle' and len(points) == 2:
+        angles = np.linspace(0, 2 * np.pi, POINTS_OF_CIRCLE, endpoint=False)
+        radius = np.hypot(*(points[1] - points[0]))
+        points = points[0] + radius * np.stack([np.cos(angles), np.sin(angles)], 1)
+    elif kind not in ('polygon', 'rectangle'):
+        return None
+    return points if len(points) >= 3 and np.isfinite(points).all() else None
+
+
+def to_coco(paths, names=None, root=None):
+    """COCO-style annotations of labelme's files.
+
+    Args:
+        paths: list of Path.
+        names: list of str, the classes in order; None for those that occur, by name.
+        root: Path that the pictures' names are told from; None for the folder of the first file.
+    Returns:
+        dict of images, annotations and categories, and a list of str, a line for each thing that is left out.
+    """
+    read, problems = [], []
+    for path in tqdm(paths, 'reading', unit=' files', disable=None, leave=False):
+        try:
+            *one, warnings = read_labelme(path)
+        except (LabelmeError, PictureError) as error:
+            problems.append(str(error))
+            continue
+        read.append(one)
+        problems += warnings
+    names = names or sorted({label for _, _, objects in read for label, _ in objects})
+    ids = {name: id for id, name in enumerate(names, 1)}
+    images, annotations = [], []
+    for picture, (height, width), objects in read:
+        images.append({'id': len(images) + 1, 'file_name': _relative(picture, root or paths[0].parent),
+                       'width': width, 'height': height})
+        for label, parts in objects:
+            if label not in ids:
+                problems.append(one_line(f'{picture}: an object named {label!r} is left out: not one of --classes'))
+                continue
+            annotations.append(_annotation(len(annotations) + 1, len(images), ids[label], parts))
+    categories = [{'id': id, 'name': name} for name, id in ids.items()]
+    return {'images': images, 'annotations': annotations, 'categories': categories}, problems
+
+
+def _relative(picture, root):
+    picture, root = picture.resolve(), root.resolve()
+    return (picture.relative_to(root) if picture.is_relative_to(root) else picture).as_posix()
+
+
+def _annotation(id, image_id, category_id, parts):
+    corners = np.concatenate(parts)
+    low, high = corners.min(0), corners.max(0)
+    return {'id': id, 'image_id': image_id, 'category_id': category_id, 'iscrowd': 0,
+            'bbox': [*low.tolist(), *(high - low).tolist()], 'area': sum(map(_area, parts)),
+            'segmentation': [part.ravel().tolist() for part in parts]}
+
+
+def _area(points):
+    """Of a polygon, in square pixels (the shoelace formula)."""
+    x, y = points.T
+    return float(abs(x @ np.roll(y, 1) - y @ np.roll(x, 1)) / 2)
+
+
+def main(argv=None):
+    """Convert a folder. Returns the exit status: 1 if something was left out."""
+    parser = argparse.ArgumentParser(
+        prog='python -m data.labelme', description="COCO-style annotations of a folder of labelme's files. "
+        'train.py and eval.py take them, with the folder as that of the pictures.')
+    parser.add_argument('folder', type=Path, help="folder of labelme's .json files and the pictures")
+    parser.add_argument('--out', type=Path, required=True, help='annotation file to write')
+    parser.add_argument('--classes', help='names, divided by commas; others are left out (default: all that occur)')
+    parser.add_argument('--val', type=Path, help='write every tenth picture into this annotation file instead')
+    args = parser.parse_args(argv)
+    paths = sorted(args.folder.glob('*.json'))
+    if not paths:
+        print(f"data.labelme: error: {args.folder}: has no .json files of labelme; name the folder that has",
+              file=sys.stderr)
+        return 2
+    names = [name.strip() for name in args.classes.split(',')] if args.classes else None
+    try:
+        outs = [out for out in (args.out, args.val) if out]
+        for out in outs:
+            check_writable(out)
+        content, problems = to_coco(paths, names, args.folder)
+        for out, part in zip(outs, split(content) if args.val else [content]):
+            with replacing(out) as file:
+                json.dump(part, file)
+            print(f'{out}: {len(part["images"])} pictures, {len(part["annotations"])} objects, '
+                  f'{len(part["categories"])} classes')
+    except OSError as error:
+        print(f'data.labelme: error: {error.filename}: cannot be written ({error.strerror})', file=sys.stderr)
+        return 2
+    print(*problems, sep='\n', end='\n' * bool(problems), file=sys.stderr)
+    return 1 if problems else 0
+
+
+def split(content):
+    """Nine tenths of the pictures, and every tenth one."""
+    def part(chosen):
+        ids = {image['id'] for image in content['images'] if (image['id'] % 10 == 0) == chosen}
+        return {**content, 'images': [image for image in content['images'] if image['id'] in ids],
+                'annotations': [one for one in content['annotations'] if one['image_id'] in ids]}
+    return part(False), part(True)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

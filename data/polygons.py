@@ -1,0 +1,51 @@
+"""Masks → polygons, for people and programs that correct or train on outlines."""
+import cv2
+import numpy as np
+
+TOLERANCE = 0.75  # pixels that a polygon's edge may be away from the mask's
+
+
+def polygons(mask, corner=(0, 0), tolerance=TOLERANCE):
+    """The outlines of a mask. Polygons know no holes, so a part with one is cut through it.
+
+    Coordinates are continuous, as in `masks.rasterise`, which makes the mask of them again, but for the tolerance.
+
+    Args:
+        mask: bool [h, w].
+        corner: x y of its top-left pixel.
+        tolerance: pixels that an edge may be away from the mask's; 0 follows every pixel.
+    Returns:
+        list of float64 [m, 2], x y, m at least 3, largest first.
+    """
+    found = [outline for part in _without_holes(np.asarray(mask)) for outline in _outlines(part)]
+    found.sort(key=cv2.contourArea, reverse=True)
+    return [_simplify(outline, 2 * tolerance) / 2 + corner for outline in found]
+
+
+def _simplify(outline, tolerance):
+    simple = cv2.approxPolyDP(outline, tolerance, True)
+    return (simple if len(simple) >= 3 else outline)[:, 0]  # of a pixel's four corners two would be left
+
+
+def _without_holes(mask):
+    """Masks that make up a mask together, none of which has a hole."""
+    padded = np.pad(mask, 1).astype(np.uint8)
+    number, regions, boxes, _ = cv2.connectedComponentsWithStats(1 - padded, connectivity=4)
+    holes = [region for region in range(1, number) if region != regions[0, 0]]
+    if not holes:
+        return [mask]
+    x, _, width, _, _ = boxes[holes[0]]
+    middle = min(max(x - 1 + (width + 1) // 2, 1), mask.shape[1] - 1)
+    left, right = mask.copy(), mask.copy()
+    left[:, middle:] = False
+    right[:, :middle] = False
+    return [*_without_holes(left), *_without_holes(right)]
+
+
+def _outlines(mask):
+    """The outlines in half pixels, int32 [m, 1, 2]. They go along the corners of pixels, not through their middles."""
+    height, width = mask.shape
+    corners = np.zeros((2 * height + 1, 2 * width + 1), np.uint8)
+    corners[1::2, 1::2] = mask
+    corners = cv2.dilate(corners, np.ones((3, 3), np.uint8))
+    return cv2.findContours(corners, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)[0]

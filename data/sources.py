@@ -1,0 +1,61 @@
+"""What people name when they say where the pictures are: files, folders, patterns, videos, a camera."""
+import glob
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from data.pictures import PictureError, find_pictures
+from data.video import is_video
+
+
+@dataclass
+class Sources:
+    """What was named.
+
+    Attributes:
+        pictures: list of Path.
+        videos: list of Path.
+        cameras: list of int, their numbers.
+    """
+    pictures: list = field(default_factory=list)
+    videos: list = field(default_factory=list)
+    cameras: list = field(default_factory=list)
+
+    @property
+    def paths(self):
+        return self.pictures + self.videos
+
+
+def find_sources(names):
+    """What names stand for.
+
+    Args:
+        names: list of str or Path: a picture or a video, a folder of them, a pattern (a/*.jpg), or a camera's number.
+    Returns:
+        `Sources`, in the order of the names, and by name within each.
+    Raises:
+        PictureError: there is nothing of that name.
+    """
+    found = Sources()
+    for name in map(str, names):
+        if name.isdecimal() and not os.path.exists(name):
+            found.cameras.append(int(name))
+            continue
+        matches = [name] if os.path.lexists(name) else sorted(glob.glob(name, recursive=True))
+        if not matches and glob.has_magic(name):
+            raise PictureError(f'{name}: no file has such a name')
+        for match in matches or [name]:
+            _take(Path(match), found)
+    return found
+
+
+def _take(path, found):
+    if is_video(path) and not path.is_dir():
+        found.videos.append(path)
+        return
+    pictures = find_pictures(path)
+    videos = sorted(each for each in path.iterdir() if is_video(each) and each.is_file()) if path.is_dir() else []
+    if not pictures and not videos:
+        raise PictureError(f'{path}: no pictures in this folder; put some there, or name another with --images')
+    found.pictures += pictures
+    found.videos += videos

@@ -1,0 +1,124 @@
+"""Videos and cameras, frame by frame."""
+import contextlib
+import os
+import sys
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')  # VideoError says it better
+import cv2  # noqa: E402
+
+from data.pictures import PictureError  # noqa: E402
+
+SUFFIXES = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.wmv')
+USUAL_FPS = 25.0  # of videos that do not say
+
+
+class VideoError(PictureError):
+    """A video that cannot be read or written. The message is one line for the user and names the file."""
+
+
+class Video:
+    """The frames of a video file, or of a camera.
+
+    Attributes:
+        fps: float, frames a second.
+        frames: int, how many there are, 0 where nobody knows.
+    """
+
+    def __init__(self, source):
+        """
+        Args:
+            source: Path of a file, or int, the number of a camera.
+        Raises:
+            VideoError: it cannot be opened.
+        """
+        self.source = source
+        self._capture = cv2.VideoCapture(source if isinstance(source, int) else str(source))
+        if not self._capture.isOpened():
+            raise VideoError(f'camera {source}: cannot be opened; is it there, and free?' if isinstance(source, int)
+                             else f'{source}: not a video that can be read; convert it to .mp4 or copy it again')
+        self.fps = _positive(self._capture.get(cv2.CAP_PROP_FPS)) or USUAL_FPS
+        self.frames = int(_positive(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+
+    def __iter__(self):
+        """Yields uint8 [h, w, 3], BGR, upright."""
+        while True:
+            there, frame = self._capture.read()
+            if not there:
+                return
+            yield frame
+
+    def close(self):
+        """Lets others have the camera."""
+        self._capture.release()
+
+
+@contextlib.contextmanager
+def writing(path, fps):
+    """A video that takes its place when it is complete. It has no sound.
+
+    Args:
+        path: Path that ends in .mp4.
+        fps: frames a second.
+    Yields:
+        callable of frames, uint8 [h, w, 3], BGR, all of one size.
+    Raises:
+        VideoError: it cannot be written.
+    """
+    part, writer, written = path.with_name(f'.{path.stem}.part.mp4'), cv2.VideoWriter(), 0
+
+    def write(frame):
+        nonlocal written
+        if not written:
+            writer.open(str(part), cv2.VideoWriter_fourcc(*'mp4v'), fps, frame.shape[1::-1])
+        writer.write(frame)
+        written += 1
+    try:
+        yield write
+        writer.release()
+        if written and _frames_of(part) != written:  # the writer itself says nothing of a full disk
+            raise VideoError(f'{path}: cannot be written; check that its folder may be written to and has room')
+        if written:
+            part.replace(path)
+    except OSError as error:
+        raise VideoError(f'{path}: cannot be written ({error.strerror})') from error
+    finally:
+        writer.release()
+        part.unlink(missing_ok=True)
+
+
+def read_ahead(frames, number):
+    """The items of an iterable, none of them None, of which a thread gets as many ahead of time."""
+    frames = iter(frames)
+    with ThreadPoolExecutor(1) as reader:
+        waiting = deque(reader.submit(next, frames, None) for _ in range(number))
+        while (frame := waiting.popleft().result()) is not None:
+            waiting.append(reader.submit(next, frames, None))
+            yield frame
+
+
+def has_screen():
+    """Whether a window could be shown."""
+    return sys.platform in ('win32', 'darwin') or bool(os.environ.get('DISPLAY') or os.environ.get('WAYLAND_DISPLAY'))
+
+
+def is_video(path):
+    """Whether a file is a video, by its name."""
+    return Path(path).suffix.lower() in SUFFIXES
+
+
+def _frames_of(path):
+    """How many frames a file that was just written has."""
+    try:
+        video = Video(path)
+    except VideoError:
+        return 0
+    video.close()
+    return video.frames
+
+
+def _positive(number):
+    """A number that a file claims, 0 where it is nonsense."""
+    return number if 0 < number < 1e9 else 0

@@ -1,0 +1,67 @@
+import cv2
+import numpy as np
+import pytest
+
+from data.masks import rasterise
+from data.polygons import polygons
+
+
+def iou(one, other):
+    return (one & other).sum() / (one | other).sum()
+
+
+def drawn(kind):
+    canvas = np.zeros((60, 80), np.uint8)
+    if kind == 'disk':
+        cv2.circle(canvas, (40, 30), 20, 1, -1)
+    elif kind == 'ring':
+        cv2.circle(canvas, (40, 30), 22, 1, 7)
+    elif kind == 'two holes':
+        canvas[5:55, 5:75] = 1
+        canvas[20:30, 10:30] = 0
+        canvas[15:45, 50:60] = 0
+    elif kind == 'parts':
+        canvas[3:20, 3:30] = 1
+        canvas[40:55, 60:80] = 1
+    elif kind == 'whole':
+        canvas[:] = 1
+    elif kind == 'noise':
+        canvas[:] = cv2.GaussianBlur(np.random.default_rng(0).random((60, 80)), (9, 9), 3) > 0.5
+    return canvas.astype(bool)
+
+
+KINDS = 'disk', 'ring', 'two holes', 'parts', 'whole', 'noise'
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_polygons_have_the_pixels_of_their_mask(kind):
+    mask = drawn(kind)
+    exact = rasterise(polygons(mask, tolerance=0), mask.shape)
+    assert iou(exact, mask) > (0.98 if kind == 'noise' else 0.995)
+    assert iou(rasterise(polygons(mask), mask.shape), mask) > 0.93
+
+
+def test_a_rectangle_has_four_points_at_its_corners():
+    mask = np.zeros((10, 12), bool)
+    mask[2:7, 3:11] = True
+    outline, = polygons(mask, corner=(100, 50))
+    assert sorted(outline.tolist()) == [[103, 52], [103, 57], [111, 52], [111, 57]]
+
+
+def test_a_hole_stays_a_hole_and_parts_stay_apart():
+    ring = drawn('ring')
+    assert len(polygons(ring)) == 2
+    assert not rasterise(polygons(ring), ring.shape)[30, 40]
+    first, second = polygons(drawn('parts'))
+    assert cv2.contourArea(first.astype(np.float32)) > cv2.contourArea(second.astype(np.float32))
+
+
+@pytest.mark.parametrize('shape', [(0, 0), (5, 0), (4, 4)])
+def test_nothing_has_no_outline(shape):
+    assert polygons(np.zeros(shape, bool)) == []
+
+
+def test_a_pixel_and_a_line_have_one():
+    for size in ((1, 1), (1, 9), (9, 1)):
+        outline, = polygons(np.ones(size, bool))
+        assert cv2.contourArea(outline.astype(np.float32)) == size[0] * size[1]
