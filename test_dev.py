@@ -53,7 +53,7 @@ def parse_arguments(argv=None):
 def main(argv=None):
     """Write the files. Returns the exit status."""
     args = parse_arguments(argv)
-    from model.parallel import join  # imports Paddle, which takes seconds; --help need not
+    from model.parallel import ParallelError, join  # imports Paddle, which takes seconds; --help need not
     try:
         dataset = CocoDataset(args.test_anno_path, args.test_images_path)
         dataset.check_folder()
@@ -66,6 +66,9 @@ def main(argv=None):
         problems = work(args, predictor, dataset, rank, processes)
     except (AnnotationError, CheckpointError, DeviceError, WorkerError) as error:
         print(f'test_dev.py: error: {error}', file=sys.stderr)
+        return 2
+    except ParallelError as error:
+        print(f'test_dev.py: error: {error}. The same command goes on from here', file=sys.stderr)
         return 2
     except OSError as error:
         print(f'test_dev.py: error: {one_line(args.out)}: cannot be written ({error.strerror}); check that its folder '

@@ -33,6 +33,7 @@ from training.recipe import CONF_LOSSES, MOMENTUM, WEIGHT_DECAY, Recipe, choose_
 CHECKPOINTS_KEPT = 15
 CHECKPOINT_NAME = re.compile(r'step\d{7,}-ep\d{3,}-loss\S+\.pd')
 BEST_NAME = re.compile(r'best-step(\d{7,})-ap(\d\.\d{4})\.pd')
+PATIENCE = 60  # seconds to wait for processes that have nothing to do but to come
 MOST_SKIPPED = 10  # steps in a row whose loss is not finite
 
 
@@ -50,6 +51,7 @@ def main(argv=None):
 def run_training(args, interruption):
     """Everything that may go wrong, as one line and an exit status."""
     from model.half import PrecisionError  # imports Paddle, which takes seconds
+    from model.parallel import ParallelError
     try:
         dataset = open_dataset(args.train_anno_path, args.train_images_path)
         validation = open_dataset(args.valid_anno_path, args.valid_images_path) if args.eval else None
@@ -60,6 +62,8 @@ def run_training(args, interruption):
     except (AnnotationError, CheckpointError, DeviceError, FlagError, LossError, PictureError, PrecisionError,
             WorkerError) as error:
         print(f'train.py: error: {error}', file=sys.stderr)
+    except ParallelError as error:
+        print(f'train.py: error: {error}. The last checkpoint is whole: go on with --pattern=1', file=sys.stderr)
     except OSError as error:
         print(f'train.py: error: {error.filename or args.save_dir}: {error.strerror}; the last checkpoint is whole',
               file=sys.stderr)
@@ -261,7 +265,8 @@ def train(args, run, dataset, validation, interruption):
             log.write(step, box_ap=figures.box['AP'], mask_ap=figures.mask['AP'])
             keep_best(args, run, dataset.classes, step, epoch, figures.mask['AP'])
         if saves or validates:
-            wait_for_all()  # the others lose patience in a step, and the launcher ends all when one has ended
+            # The others would lose patience in a step, and the launcher ends all when one has ended.
+            wait_for_all(PATIENCE)
         if stop:
             break
         asked = time.time()

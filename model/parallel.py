@@ -1,5 +1,7 @@
 """One network trained by several processes, one for each device, that Paddle's launcher starts."""
+import contextlib
 import itertools
+import math
 import os
 import time
 
@@ -8,6 +10,13 @@ import paddle.distributed as dist
 from paddle.distributed.parallel import core
 
 _meetings = itertools.count()
+
+
+class ParallelError(RuntimeError):
+    """Another process is lost. The message is one line for the user."""
+
+    def __init__(self):
+        super().__init__('another process has ended or cannot be reached; its own log may tell why')
 
 
 def join():
@@ -22,9 +31,14 @@ def join():
 
 
 def add_up(tensor):
-    """The sum of a tensor over all processes."""
+    """The sum of a tensor over all processes.
+
+    Raises:
+        ParallelError: one of them is gone.
+    """
     if dist.get_world_size() > 1:
-        dist.all_reduce(tensor)
+        with _losses():
+            dist.all_reduce(tensor)
     return tensor
 
 
@@ -42,19 +56,39 @@ def add_up_gradients(parameters):
         parameter.grad = part.reshape(parameter.shape)
 
 
-def wait_for_all():
-    """Go on when every process is here, however long that takes. On a CPU all others give up after half a minute."""
+def wait_for_all(patience=math.inf):
+    """Go on when every process is here. On a CPU a message between them is given up after half a minute.
+
+    Args:
+        patience: seconds that the first process waits for the others. They wait for it as long as it lives.
+    Raises:
+        ParallelError: one of them is gone, or does not come.
+    """
     if dist.get_world_size() == 1:
         return
-    store, number = core.create_or_get_global_tcp_store(), next(_meetings)
-    _meet(store, f'arrived {number}')
-    if dist.get_rank() == 0:  # who keeps the store, and leaves last
-        _meet(store, f'left {number}')
-    else:
-        store.add(f'left {number}', 1)
+    with _losses():
+        store, number = core.create_or_get_global_tcp_store(), next(_meetings)
+        first = dist.get_rank() == 0  # who keeps the store, and leaves last
+        _meet(store, f'arrived {number}', patience if first else math.inf)
+        if first:
+            _meet(store, f'left {number}', patience)
+        else:
+            store.add(f'left {number}', 1)
 
 
-def _meet(store, name):
+def _meet(store, name, patience):
     store.add(name, 1)
+    until = time.monotonic() + patience
     while store.add(name, 0) < dist.get_world_size():
+        if time.monotonic() > until:
+            raise ParallelError
         time.sleep(0.1)
+
+
+@contextlib.contextmanager
+def _losses():
+    """What gloo and the store say, and how, when the other end of a connection is gone."""
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:
+        raise ParallelError from error

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from networks import SMALL
 
@@ -121,6 +122,33 @@ def test_a_launcher_that_is_asked_to_stop_leaves_a_checkpoint_and_no_processes(f
     finally:
         for process in processes_of(folder):
             os.kill(process, signal.SIGKILL)
+
+
+@pytest.mark.parametrize('victim', [0, 1])
+def test_when_a_process_is_killed_the_other_says_so_and_a_restart_goes_on(folder, tmp_path, victim):
+    with open(tmp_path / 'printed', 'w') as printed:
+        launcher = subprocess.Popen([sys.executable, *map(str, from_scratch(folder, 1000, '--save_interval=3'))],
+                                    cwd=tmp_path, env=ENVIRONMENT, stdout=printed, stderr=printed)
+    log, other = tmp_path / 'log/workerlog.0', tmp_path / f'log/workerlog.{1 - victim}'
+    try:
+        wait_until(lambda: log.exists() and 'step 4/' in log.read_text())
+        process, = (child for child in psutil.Process(launcher.pid).children()
+                    if child.environ().get('PADDLE_TRAINER_ID') == str(victim))
+        process.kill()
+        assert launcher.wait(60) != 0
+        wait_until(lambda: not processes_of(folder))
+    finally:
+        for left in processes_of(folder):
+            os.kill(left, signal.SIGKILL)
+    said = [line for line in other.read_text().splitlines() if line.startswith('train.py: ')]
+    assert said == ['train.py: error: another process has ended or cannot be reached; its own log may tell why. The '
+                    'last checkpoint is whole: go on with --pattern=1']
+    assert 'Traceback' not in other.read_text()
+    newest = max((tmp_path / 'out').glob('step*.pd'))
+    step = load_checkpoint(newest, training=True).step
+    assert step % 3 == 0
+    python(tmp_path, *training(folder, '--pattern=1', f'--model_path={newest}', f'--steps={step + 1}', processes=1))
+    assert len(list((tmp_path / 'out').glob(f'step{step + 1:07d}*.pd'))) == 1
 
 
 def processes_of(folder):
