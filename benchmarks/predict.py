@@ -7,7 +7,6 @@ Weights are those of the tests' golden numbers, with a bias to background that l
 network would, and 100 objects in a picture of noise.
 """
 import argparse
-import multiprocessing
 import tempfile
 import time
 from pathlib import Path
@@ -16,7 +15,7 @@ import cv2
 import numpy as np
 
 from benchmarks.public_code import CONFIGS, open_public_code
-from benchmarks.turns import take_turns
+from benchmarks.turns import alone, take_turns
 from model.config import PRESETS, preset
 from tests.data.golden_inputs import image, weight
 
@@ -42,9 +41,7 @@ def main():
         file = str(Path(folder) / 'picture.jpg')
         cv2.imwrite(file, cv2.GaussianBlur(image(HEIGHT, WIDTH), (5, 5), 0))
         for name in args.backbone_name:
-            pool = multiprocessing.get_context('spawn').Pool(1)
-            path = pool.apply(write_checkpoint, (name, folder))
-            close(pool)
+            path = alone(write_checkpoint, name, folder)
             for batch_size in args.batch_size:
                 compare(args, name, path, batch_size, file)
 
@@ -61,25 +58,17 @@ def compare(args, name, path, batch_size, file):
         if 'public code' in seconds:
             line += f'  {seconds["public code"] / total:4.2f} times the public code'
         print(line)
-    pool = multiprocessing.get_context('spawn').Pool(1)
     for engine in args.engine:
-        found, parts = pool.apply(stages, (path, engine, file, batch_size, args.rounds))
+        found, parts = alone(stages, path, engine, file, batch_size, args.rounds)
         shares = ', '.join(f'{stage} {1000 * part / batch_size:.1f} ({part / sum(parts):.0%})'
                            for stage, part in zip(STAGES, parts))
         print(f'    {engine}, {found} objects: {shares}')
     if 'onnx' in args.engine:
-        operations, ceiling, network = pool.apply(against_ceiling, (name, path, batch_size, args.rounds))
+        operations, ceiling, network = alone(against_ceiling, name, path, batch_size, args.rounds)
         rate = operations * batch_size / network
         print(f'    the network has {operations / 1e9:.1f} billion operations a picture by plain convolution, of which '
               f'the fastest does {ceiling / 1e9:.0f} billion a second and the network {rate / 1e9:.0f}: '
               f'{rate / ceiling:.0%}', flush=True)
-    close(pool)
-
-
-def close(pool):
-    """Ends a pool without a signal, of which Paddle would print a trace."""
-    pool.close()
-    pool.join()
 
 
 def write_checkpoint(name, folder):
