@@ -1,8 +1,10 @@
 """A dataset described by a COCO-style annotation file: its classes, its pictures and their objects."""
+import argparse
 import json
 import math
 import os
 import reprlib
+import sys
 from array import array
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +22,7 @@ _KEYS = frozenset((
 ))
 _THINNEST = 1e-3  # pixels; a thinner box may have no area once it is float32
 _FARTHEST = 1e5  # pixels from a picture's corner that a polygon may go
-_MOST_PIXELS = 2 ** 31  # in a picture; pycocotools counts them in 32 bits
+_MOST_PIXELS = 2 ** 29  # in a picture; the compressed run lengths of pycocotools hold no more for sure
 
 
 class AnnotationError(ValueError):
@@ -259,7 +261,7 @@ def _read_classes(records):
             raise ValueError(f'category {_short(record["name"])} has the id {reprlib.repr(record["id"])}; '
                              'give it a whole number')
     records = sorted(records, key=lambda record: record['id'])
-    return Classes([record['name'] for record in records], [record['id'] for record in records])
+    return Classes([one_line(record['name']) for record in records], [record['id'] for record in records])
 
 
 def _read_pictures(records, folder):
@@ -346,3 +348,36 @@ def _enclosing_box(segmentation):
         return list(mask_api.toBbox(segmentation))
     xs, ys = np.concatenate(_unpack(segmentation)).T
     return [xs.min(), ys.min(), np.ptp(xs), np.ptp(ys)]
+
+
+def main(argv=None):
+    """Look at a dataset. Returns the exit status: 1 if something is wrong with it."""
+    from data.check import check  # which is made of this
+    parser = argparse.ArgumentParser(prog='python -m data.coco', description='COCO-style datasets.')
+    commands = parser.add_subparsers(dest='command', required=True, metavar='{check}')
+    looking = commands.add_parser(
+        'check', help='what is in a dataset, and what is wrong with it',
+        description='Tell what is in a dataset, and what is wrong with it: annotations that are left out, pictures '
+                    'that are missing, damaged or of another size than annotated, objects without pixels, annotated '
+                    'twice, too thin to be learnt, or with boxes that do not fit. The exit status is 1 if there is '
+                    'something.')
+    looking.add_argument('annotations', type=Path, help='annotation file')
+    looking.add_argument('images', type=Path, help='folder of its pictures')
+    looking.add_argument('--samples', type=Path, default='results/samples.jpg',
+                         help='picture to write, of some pictures with their objects (default: %(default)s)')
+    looking.add_argument('--all', action='store_true', help='print all problems (default: 20 of each kind)')
+    args = parser.parse_args(argv)
+    try:
+        dataset = CocoDataset(args.annotations, args.images)
+        dataset.check_folder()
+        args.samples.parent.mkdir(parents=True, exist_ok=True)
+        return 1 if check(dataset, args.samples, sys.maxsize if args.all else 20) else 0
+    except (AnnotationError, PictureError) as error:
+        print(f'data.coco: error: {error}', file=sys.stderr)
+    except OSError as error:
+        print(f'data.coco: error: {error.filename}: cannot be written ({error.strerror})', file=sys.stderr)
+    return 2
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -12,6 +12,7 @@ from model.anchors import anchors
 from model.config import Config
 from model.matcher import Assignment, assign, corners, match
 
+MOST_OBJECTS = 5000  # in a picture; each is compared with each anchor, and 100,000 take all memory
 TRIES = 20  # other pictures to draw in a row before a dataset is given up as unreadable
 
 
@@ -104,12 +105,18 @@ class Batches:
         for _ in range(TRIES):
             picture = self.dataset.images[index]
             try:
-                return picture, make_sample(picture.read(), self.dataset.objects(index), self.config, rng,
-                                            self.augmentation)
+                return picture, make_sample(picture.read(), self._objects(index), self.config, rng, self.augmentation)
             except PictureError as problem:
                 problems.append(str(problem))
                 index = rng.integers(len(self.dataset))
         raise PictureError(f'{TRIES} pictures in a row could not be read, the last one: {problems[-1]}')
+
+    def _objects(self, index):
+        objects = self.dataset.objects(index)
+        if len(objects) > MOST_OBJECTS:
+            raise PictureError(f'{self.dataset.images[index].path}: has {len(objects)} objects in the annotations, and '
+                               f'{MOST_OBJECTS} can be learnt; cut it into tiles, or correct them')
+        return objects
 
     def collate(self, ids, samples, problems, rng):
         matches = [match(sample.boxes, sample.labels, sample.crowds, self.anchors,

@@ -68,12 +68,15 @@ def _run_lengths(text):
 
     A character holds five bits of a number, lowest first, and a sixth that says whether more follow. From
     the fourth run on, a number is the difference from the run two before.
+
+    Pictures take six characters a number at most (`coco` sees to that). More of them, which add nothing but zeros, are
+    other numbers for pycocotools, whose shifts overflow, and it would write past the end of the mask.
     """
     runs = []
     value = shift = 0
     for character in text:
         code = ord(character) - 48
-        if not 0 <= code < 64:
+        if not 0 <= code < 64 or shift >= 30:
             raise ValueError('an RLE whose counts are not in the compressed notation')
         value |= (code & 31) << shift
         shift += 5

@@ -3,8 +3,10 @@ import contextlib
 import io
 import os
 import stat
+import struct
 import uuid
 import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ from model.message import one_line  # noqa: E402
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff', '.gif')
 _FORMATS = ('JPEG', 'PNG', 'BMP', 'WEBP', 'TIFF', 'GIF')
-_END_MARKS = {'JPEG': b'\xff\xd9', 'MPO': b'\xff\xd9', 'PNG': b'IEND'}  # MPO: the JPEG of many phones
+_JPEG, _JPEG_END = ('JPEG', 'MPO'), b'\xff\xd9'  # MPO: of many phones
 _MAX_PIXELS = 2 * Image.MAX_IMAGE_PIXELS  # Pillow warns from half of it and raises above it
 warnings.filterwarnings('ignore', module=r'PIL\.')  # of damaged and of large files; PictureError says it better
 
@@ -46,9 +48,12 @@ def read_picture(path):
     data = _read_bytes(path)
     image = _read_header(path, data)
     try:
-        if image.format in ('WEBP', 'GIF') or _is_transparent(image):
+        if image.format == 'PNG':
+            _check_sums(data)
+        moving = image.format == 'PNG' and _has_png_part(data, b'acTL')
+        if image.format in ('WEBP', 'GIF') or image.mode != 'I;16' and (image.has_transparency_data or moving):
             # OpenCV drops alpha, which shows whatever colour lies under transparent pixels. Its version 4
-            # neither turns WebP pictures upright nor reads GIF.
+            # neither turns WebP pictures upright nor reads GIF, and damaged moving PNGs end the process.
             return _decode_on_white(image)
         picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except Exception as error:  # decoders raise many types for damaged data
@@ -139,23 +144,44 @@ def _read_header(path, data):
     if image.format == 'TIFF' and image.mode in ('F', 'I'):
         raise PictureError(f'{path}: a TIFF picture of 32 bits a pixel, whose range of brightness is not known; '
                            'convert it to 8 or 16 bits')
-    # OpenCV may fill what is missing with grey. Trailing bytes after the mark are common and harmless. The
-    # search starts behind the header, which may hold a thumbnail with a mark of its own.
-    mark = _END_MARKS.get(image.format)
-    if mark and data.rfind(mark, stream.tell()) < 0:
+    # OpenCV may fill what is missing with grey, or make room for what a PNG's chunk claims to hold, up to 4 GB.
+    # Trailing bytes after the mark are common and harmless. The search starts behind the header, which may hold a
+    # thumbnail with a mark of its own.
+    if (image.format in _JPEG and data.rfind(_JPEG_END, stream.tell()) < 0
+            or image.format == 'PNG' and not _has_png_part(data, b'IEND')):
         raise PictureError(f'{path}: the picture ends too early; copy or download it again')
     return image
 
 
-def _is_transparent(image):
-    return image.has_transparency_data and image.mode != 'I;16'
+def _png_parts(data):
+    """The name of each chunk of a PNG and where it starts and ends, up to the last one or to where the file ends."""
+    place, name = 8, None
+    while place + 8 <= len(data) and name != b'IEND':
+        length, name = struct.unpack_from('>I4s', data, place)
+        yield name, place + 4, place + 8 + length
+        place += length + 12
+
+
+def _has_png_part(data, wanted):
+    return any(name == wanted for name, *_ in _png_parts(data))
+
+
+def _check_sums(data):
+    """Raises ValueError where a PNG is damaged in what must be understood. Pillow would show what is left."""
+    for name, start, end in _png_parts(data):
+        if name[:1].isupper() and name != b'IEND':
+            if zlib.crc32(memoryview(data)[start:end]) != int.from_bytes(data[end:end + 4], 'big'):
+                raise ValueError('wrong checksum')
 
 
 def _decode_on_white(image):
-    image = ImageOps.exif_transpose(image).convert('RGBA')
-    white = Image.new('RGBA', image.size, 'white')
-    rgb = np.asarray(Image.alpha_composite(white, image).convert('RGB'))
-    return np.ascontiguousarray(rgb[:, :, ::-1])
+    ImageOps.exif_transpose(image, in_place=True)
+    if image.has_transparency_data:  # a large one takes gigabytes this way
+        image = image.convert('RGBA')
+        white = Image.new('RGB', image.size, 'white')
+        white.paste(image, mask=image)
+        image = white
+    return cv2.cvtColor(np.asarray(image.convert('RGB')), cv2.COLOR_RGB2BGR)
 
 
 def _damaged(path, image):

@@ -1,6 +1,7 @@
 """COCO results: detections as entries of a file, and such files."""
 import json
-import math
+import reprlib
+import sys
 from pathlib import Path
 
 from pycocotools import mask as mask_api
@@ -105,15 +106,14 @@ def _check(entry, known, category_ids):
         raise ValueError('is not an object')
     id, category, score = (entry.get(name) for name in ('image_id', 'category_id', 'score'))
     if type(id) not in (int, str) or id not in known:
-        raise ValueError(f'image_id {id!r} is not in the annotations')
+        raise ValueError(f'image_id {reprlib.repr(id)} is not in the annotations')
     if type(category) is not int or category not in category_ids:
-        raise ValueError(f'category_id {category!r} is not in the annotations')
-    if type(score) not in (int, float) or not math.isfinite(score):
-        raise ValueError(f'its score is {score!r}')
+        raise ValueError(f'category_id {reprlib.repr(category)} is not in the annotations')
+    if not _is_number(score):
+        raise ValueError(f'its score is {reprlib.repr(score)}')
     usual = {'image_id': id, 'category_id': category, 'score': score}
     box, segmentation = entry.get('bbox'), entry.get('segmentation')
-    if box is not None and not (isinstance(box, list) and len(box) == 4
-                                and all(type(x) in (int, float) and math.isfinite(x) for x in box)):
+    if box is not None and not (isinstance(box, list) and len(box) == 4 and all(map(_is_number, box))):
         raise ValueError('its bbox is not x, y, width and height')
     if segmentation is None:
         if box is None:
@@ -124,7 +124,13 @@ def _check(entry, known, category_ids):
         **usual, 'segmentation': {**rle, 'counts': rle['counts'].decode('ascii')}}
 
 
+def _is_number(value):
+    """Whether it is one that a float can hold, which not every whole number of JSON is."""
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max
+
+
 def _check_rle(segmentation, picture):
-    if not isinstance(segmentation, dict) or segmentation.get('size') != [picture.height, picture.width]:
+    size = [picture.height, picture.width]
+    if not isinstance(segmentation, dict) or segmentation.get('size') != size:
         raise ValueError(f'its segmentation is not an RLE of {picture.height} by {picture.width} pixels')
-    return compress(segmentation.get('counts'), segmentation['size'])
+    return compress(segmentation.get('counts'), size)

@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from data.curves import LogError, draw_curves, read_log
+from data.curves import draw_curves, read_log
+from model.config import PRESETS, preset
 
 _TINT = 0.45  # how much of the class's colour a mask's pixels take on
 _TAGS_AREA = 0.25  # how much of the picture labels may cover
@@ -25,7 +26,7 @@ _FONTS = (
 )
 
 
-def draw_detections(picture, detections, names):
+def draw_detections(picture, detections, names, scores=True):
     """A copy of a picture with its detections drawn on it: tinted and outlined masks, boxes and labels.
 
     A label gives the class's name and the box score. The best detections are on top, and their labels choose
@@ -35,6 +36,7 @@ def draw_detections(picture, detections, names):
         picture: uint8 [H, W, 3], BGR. It is not changed.
         detections: Detections in this picture.
         names: str for each class.
+        scores: whether labels have them.
     Returns:
         uint8 [H, W, 3], BGR.
     """
@@ -48,7 +50,7 @@ def draw_detections(picture, detections, names):
         height, width = detections.masks[i].shape
         _draw_mask(canvas[y:y + height, x:x + width], detections.masks[i], paint, line)
         _draw_box(canvas, detections.boxes[i], paint, line)
-    for tag, x, y in reversed(_placed_tags(detections, names, worst_first[::-1], canvas.shape, scale)):
+    for tag, x, y in reversed(_placed_tags(detections, names, worst_first[::-1], canvas.shape, scale, scores)):
         canvas[y:y + tag.shape[0], x:x + tag.shape[1]] = tag
     return canvas
 
@@ -100,7 +102,7 @@ def _draw_box(canvas, box, paint, line):
     part[:, :line] = part[:, -line:] = paint
 
 
-def _placed_tags(detections, names, best_first, shape, scale):
+def _placed_tags(detections, names, best_first, shape, scale, scores):
     """Labels with their places: the best, until they would cover too much of the picture.
 
     Returns:
@@ -112,7 +114,8 @@ def _placed_tags(detections, names, best_first, shape, scale):
     left = _TAGS_AREA * shape[0] * shape[1]
     for i in best_first:
         class_index = detections.classes[i]
-        tag = _tag(names[class_index], class_index, detections.box_scores[i], size, shape[1])
+        score = detections.box_scores[i] if scores else None
+        tag = _tag(names[class_index], class_index, score, size, shape[1])
         height, width = tag.shape[:2]
         left -= height * width
         if left < 0:
@@ -143,8 +146,11 @@ def _tag(name, class_index, score, size, widest):
     font = _font_for(name, size)
     if font is None:
         name, font = f'class {class_index}', _font(None, size)
-    tag = _text_tag(f'{name} {score:.2f}', font, colour(class_index))
-    return tag if tag.shape[1] <= widest else _text_tag(name, font, colour(class_index))
+    if score is not None:
+        tag = _text_tag(f'{name} {score:.2f}', font, colour(class_index))
+        if tag.shape[1] <= widest:
+            return tag
+    return _text_tag(name, font, colour(class_index))
 
 
 def _text_tag(text, font, paint):
@@ -193,24 +199,88 @@ def _glyph(font, character):
 
 def main(argv=None):
     """Draw what the command line asks for. Returns the exit status."""
-    parser = argparse.ArgumentParser(prog='python -m data.visualize', description='Draw what is better looked at.')
-    subject = parser.add_subparsers(dest='subject', required=True, metavar='{curves}')
-    curves = subject.add_parser(
-        'curves', help="the course of a training run, from its log",
-        description='Draw the losses, AP, learning rate and time of a training run, from the log that train.py '
-                    'writes, at any time while it goes on or after.')
-    curves.add_argument('run', type=Path, help='folder that train.py saves in, such as weights')
-    curves.add_argument('--out', type=Path, help='picture to write, as .png, .svg or .pdf (default: curves.png in '
-                                                 'that folder)')
-    args = parser.parse_args(argv)
-    out = args.out or args.run / 'curves.png'
+    args = _parse(argv)
     try:
-        draw_curves(read_log(args.run / 'log.jsonl'), str(args.run)).savefig(out)
-    except (LogError, OSError, ValueError) as error:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        args.draw(args)
+    except ValueError as error:  # each of those that reading may raise is one, with its line for the user
         print(f'data.visualize: error: {error}', file=sys.stderr)
         return 2
-    print(out)
+    except OSError as error:
+        print(f'data.visualize: error: {error.filename}: cannot be written ({error.strerror})', file=sys.stderr)
+        return 2
+    print(args.out)
     return 0
+
+
+def _parse(argv):
+    parser = argparse.ArgumentParser(prog='python -m data.visualize', description='Draw what is better looked at.')
+    subjects = parser.add_subparsers(required=True, metavar='{curves,samples,anchors,prototypes}')
+
+    def subject(name, draw, help, description, out):
+        made = subjects.add_parser(name, help=help, description=description)
+        made.add_argument('--out', type=Path, default=out, help='picture to write (default: %(default)s)')
+        made.set_defaults(draw=draw)
+        return made
+    curves = subject('curves', _curves, 'the course of a training run, from its log',
+                     'Draw the losses, AP, learning rate and time of a training run, from the log that train.py '
+                     'writes, at any time while it goes on or after.', None)
+    curves.add_argument('run', type=Path, help='folder that train.py saves in, such as weights; curves.png goes there '
+                                               'too')
+    samples = subject('samples', _samples, 'what a network learns from',
+                      'Draw augmented pictures with their boxes and masks, as train.py makes them.',
+                      Path('results/samples.jpg'))
+    anchors = subject('anchors', _anchors, 'anchors against the boxes of a dataset',
+                      "Draw the sizes of a network's anchors and of a dataset's boxes, and how well these are covered.",
+                      Path('results/anchors.png'))
+    for each in (samples, anchors):
+        each.add_argument('annotations', type=Path, help='annotation file')
+        each.add_argument('images', type=Path, help='folder of its pictures')
+        each.add_argument('--backbone_name', choices=PRESETS, default='resnet50dcn', help='(default: %(default)s)')
+        each.add_argument('--input_size', type=int, default=550, help='pixels (default: %(default)s)')
+    samples.add_argument('--augmentation', choices=('full', 'light'), default='full', help='(default: %(default)s)')
+    samples.add_argument('--seed', type=int, default=0, help='(default: %(default)s)')
+    samples.add_argument('--number', type=int, default=12, help='of pictures (default: %(default)s)')
+    prototypes = subject('prototypes', _prototypes, 'what a mask is made of',
+                         'Draw the best detection in a picture, the prototypes, and its coefficient of each.',
+                         Path('results/prototypes.png'))
+    prototypes.add_argument('picture', type=Path, help='picture')
+    prototypes.add_argument('--model_path', default='weights/shapes.pd', help='checkpoint (default: %(default)s)')
+    args = parser.parse_args(argv)
+    args.out = args.out or args.run / 'curves.png'
+    return args
+
+
+def _curves(args):
+    draw_curves(read_log(args.run / 'log.jsonl'), str(args.run)).savefig(args.out)
+
+
+def _samples(args):
+    from data.loader import Batches
+    from data.pictures import write_picture
+    from data.plots import draw_samples
+    dataset, config = _dataset(args)
+    batches = Batches(dataset, config, 1, args.seed, augmentation=args.augmentation)
+    write_picture(args.out, draw_samples(batches, dataset.classes.names, args.number))
+
+
+def _anchors(args):
+    from data.plots import draw_anchors
+    draw_anchors(*_dataset(args)).savefig(args.out)
+
+
+def _prototypes(args):
+    from data.pictures import read_picture
+    from data.plots import draw_prototypes
+    from model.predictor import Predictor
+    draw_prototypes(Predictor(args.model_path), read_picture(args.picture)).savefig(args.out)
+
+
+def _dataset(args):
+    """The dataset and the network's `Config` that flags name."""
+    from data.coco import CocoDataset
+    dataset = CocoDataset(args.annotations, args.images)
+    return dataset, preset(args.backbone_name, input_size=args.input_size, num_classes=len(dataset.classes) + 1)
 
 
 if __name__ == '__main__':

@@ -79,6 +79,6 @@ def test_what_cannot_be_drawn_is_one_line(tmp_path, capsys):
                                        'directory; name the folder that train.py saves in\n')
     write_run(tmp_path, 1, 5, 4.0)
     capsys.readouterr()
-    for out in ('none/x.png', 'curves.xyz'):
+    for out in ('log.jsonl/x.png', 'curves.xyz'):
         assert main(['curves', str(tmp_path), '--out', str(tmp_path / out)]) == 2
         assert capsys.readouterr().err.count('\n') == 1

@@ -73,7 +73,7 @@ def test_a_folder_becomes_annotations_that_can_be_trained_on(write, tmp_path, ca
     assert status == 1
     assert err == f"{tmp_path / 'zzz.json'}: is not a file of labelme (KeyError: 'shapes'); take it out of the folder\n"
     train, val = (CocoDataset(tmp_path / f'out/{name}.json', tmp_path) for name in ('train', 'val'))
-    assert (len(train), len(val)) == (19, 2)
+    assert (len(train), len(val)) == (18, 3)
     assert train.classes == val.classes and list(train.classes.names) == ['bird', 'cat', 'dog']
     assert not train.warnings and not val.warnings
 

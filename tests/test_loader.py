@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
+from bad_annotations import annotation, content, many_objects, written
 
 from data.coco import CocoDataset
-from data.loader import Batches
+from data.loader import MOST_OBJECTS, Batches
 from data.pictures import PictureError, write_picture
 from data.shapes import write_dataset
 from model.config import preset
@@ -128,3 +129,16 @@ def test_a_dataset_of_damaged_pictures_is_given_up(tmp_path):
     for workers in (0, 1):
         with pytest.raises(PictureError, match='20 pictures in a row could not be read'):
             list(Batches(dataset, CONFIG, 2).read_ahead(0, 2, workers))
+
+
+def test_a_picture_of_too_many_objects_is_named_and_another_one_takes_its_place(tmp_path):
+    for name in ('7.jpg', '8.jpg'):
+        write_picture(tmp_path / name, np.zeros((60, 80, 3), np.uint8))
+    config = preset('resnet18dcn_half', num_classes=2, input_size=256)
+    for number, others in ((MOST_OBJECTS, 0), (MOST_OBJECTS + 1, 1)):
+        records = [*many_objects(number), annotation(0, image_id=8)]
+        dataset = CocoDataset(written(tmp_path / 'many.json', content(records)), tmp_path)
+        batch = Batches(dataset, config, 2, augmentation='light')[0]
+        assert len(batch.problems) == others == (batch.image_ids == [8, 8])
+    assert batch.problems == [f'{tmp_path}/7.jpg: has 5001 objects in the annotations, and 5000 can be learnt; cut it '
+                              'into tiles, or correct them']

@@ -191,10 +191,19 @@ def test_every_compressed_rle_passes():
     ('é', 'not in the compressed notation'),
     ('`', 'break off'),
     (None, 'without counts'),
+    ('T3T3T\\4' + 'P' * 8 + '0', 'not in the compressed notation'),  # a difference of 0 in nine characters
+    ('o' * 1_000_000, 'not in the compressed notation'),
 ])
 def test_malformed_counts_are_refused(counts, problem):
     with pytest.raises(ValueError, match=problem):
         compress(counts, SIZE)
+
+
+def test_the_longest_runs_that_pictures_have_are_those_of_pycocotools():
+    for runs in ([5, 3, 2 ** 29 - 20, 1, 2, 1, 7], [0, 1, 2 ** 29 - 2]):
+        rle = compress(runs, (1, sum(runs)))
+        assert mask_api.toBbox(rle).tolist() == [runs[0], 0, sum(runs[1:-1]), 1]
+        assert compress(rle['counts'].decode(), (1, sum(runs))) == rle
 
 
 def test_an_rle_cut_short_is_refused():

@@ -1,13 +1,12 @@
 import os
-import struct
 import subprocess
 import sys
-import zlib
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from bad_pictures import pillow, png
 from PIL import Image
 
 from data.pictures import SUFFIXES, PictureError, find_pictures, read_picture, write_picture
@@ -22,24 +21,12 @@ def photo():
     return cv2.resize(corners, (80, 60), interpolation=cv2.INTER_LINEAR)
 
 
-def pillow(photo):
-    return Image.fromarray(photo[:, :, ::-1])
-
-
 def complaint(path):
     with pytest.raises(PictureError) as caught:
         read_picture(path)
     message = str(caught.value)
     assert message.startswith(f'{path}: ') and '\n' not in message
     return message.removeprefix(f'{path}: ')
-
-
-def png(width, height, pixels):
-    def chunk(kind, data):
-        return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
-    header = struct.pack('>IIBBBBB', width, height, 8, 2, 0, 0, 0)
-    return (b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', header) + chunk(b'IDAT', zlib.compress(pixels))
-            + chunk(b'IEND', b''))
 
 
 @pytest.mark.parametrize('suffix', LOSSLESS + ('.PNG',))
@@ -119,6 +106,13 @@ def test_palettes(tmp_path, photo):
     np.testing.assert_array_equal(read[-1, -1], expected[-1, -1])
 
 
+@pytest.mark.parametrize('suffix', ['.gif', '.webp', '.png', '.tif'])
+def test_of_an_animation_the_first_picture_is_read(tmp_path, photo, suffix):
+    first = pillow(photo)
+    first.save(tmp_path / f'moving{suffix}', save_all=True, append_images=[first.rotate(180)])
+    assert np.abs(read_picture(tmp_path / f'moving{suffix}').astype(int) - photo).mean() < 12  # GIF has few colours
+
+
 def test_cmyk(tmp_path, photo):
     pillow(photo).convert('CMYK').save(tmp_path / 'print.jpg', quality=100)
     assert np.abs(read_picture(tmp_path / 'print.jpg').astype(int) - photo).mean() < 3
@@ -176,6 +170,26 @@ def test_damaged_png_is_an_error(tmp_path, photo):
     data[len(data) // 2:len(data) // 2 + 40] = bytes(40)
     (tmp_path / 'a.png').write_bytes(data)
     assert 'damaged' in complaint(tmp_path / 'a.png')
+
+
+def test_a_png_with_a_part_that_claims_gigabytes_is_not_decoded(tmp_path, photo):
+    write_picture(tmp_path / 'a.png', photo)
+    data = bytearray((tmp_path / 'a.png').read_bytes())
+    data[data.index(b'IDAT') - 4] = 255
+    (tmp_path / 'a.png').write_bytes(data)
+    assert complaint(tmp_path / 'a.png') == 'the picture ends too early; copy or download it again'
+
+
+@pytest.mark.parametrize('kind', ['plain', 'see-through', 'moving'])
+def test_a_png_that_is_damaged_anywhere_is_an_error_and_not_the_end_of_the_process(tmp_path, photo, kind):
+    path, image = tmp_path / 'a.png', pillow(photo)
+    image.putalpha(200) if kind == 'see-through' else None
+    image.save(path, **(dict(save_all=True, append_images=[image.rotate(90)]) if kind == 'moving' else {}))
+    data = path.read_bytes()
+    assert read_picture(path).shape == photo.shape
+    for place in range(data.index(b'IDAT') + 4, data.find(b'fdAT') - 50 if kind == 'moving' else len(data) - 30, 7):
+        path.write_bytes(data[:place] + bytes(byte ^ 85 for byte in data[place:place + 9]) + data[place + 9:])
+        assert 'damaged' in complaint(path)
 
 
 def test_what_is_not_a_picture_is_an_error_that_says_so(tmp_path):

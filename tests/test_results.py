@@ -94,6 +94,11 @@ def test_run_lengths_may_be_plain_numbers(read):
     assert coco_mask.area(masks[0]['segmentation']) == SIDE * SIDE
 
 
+def test_sides_may_be_written_as_fractions(read):
+    _, (entry,) = read([box(segmentation={'size': [200.0, 200.0], 'counts': [0, SIDE * SIDE]})])
+    assert coco_mask.decode(entry['segmentation']).shape == (SIDE, SIDE)
+
+
 def test_no_results_are_none_of_either_kind(read):
     assert read([]) == ([], [])
 
@@ -104,6 +109,9 @@ def test_no_results_are_none_of_either_kind(read):
     ([box(image_id=3)], 'result 1: image_id 3 is not in the annotations'),
     ([box(image_id=[1])], r'image_id \[1\] is not'), ([box(image_id=True)], 'image_id True is not'),
     ([box(category_id=1)], 'category_id 1 is not'), ([box(category_id='10')], "category_id '10' is not"),
+    ([box(image_id=[1] * 9999)], r'image_id \[1, 1.+\.\.\.\] is not'),
+    ([box(category_id='x' * 9999)], r'category_id .x+\.\.\.x+. is'),
+    ([box(score=10 ** 400)], r'its score is 1000+\.\.\.'), ([box(bbox=[1, 2, 3, 10 ** 400])], 'its bbox is not x, y'),
     ([box(score=None)], 'its score is None'), ([box(score=float('nan'))], 'its score is nan'),
     ([box(bbox=[1, 2, 3])], 'its bbox is not x, y, width and height'),
     ([box(bbox=[1, 2, 3, float('inf')])], 'its bbox is not x, y'),
@@ -117,6 +125,7 @@ def test_results_that_cannot_be_used_are_refused_in_one_line(read, content, reas
     with pytest.raises(ResultsError, match=reason) as caught:
         read(content)
     assert 'results.json: ' in str(caught.value) and '\n' not in str(caught.value)
+    assert len(str(caught.value)) < 400
 
 
 def test_a_results_file_that_is_not_there_is_refused(tmp_path):

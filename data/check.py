@@ -1,0 +1,197 @@
+"""What is in a dataset, and what is wrong with it, before a day of training is spent on it."""
+import functools
+import sys
+from collections import Counter, defaultdict
+
+import cv2
+import numpy as np
+from pycocotools import mask as mask_api
+from tqdm import tqdm
+
+from data.augment import MIN_SIDE
+from data.loader import MOST_OBJECTS
+from data.pictures import PictureError, one_line, write_picture
+from data.pipeline import default_workers
+from data.truth import ground_truth
+from data.visualize import draw_detections
+from data.workers import work_ahead
+
+SAME = 0.95  # IoU of boxes from which two objects of a class are one that was annotated twice
+LOOSE = 0.5  # IoU of a box and its mask's own under which one of them is wrong
+FEW = 20  # objects of a class, that are hardly enough
+SAMPLES, COLUMNS, WIDTH = 12, 4, 400  # of the picture of samples: how many, in a row, pixels of each
+AREAS = (('small', 0, 32 ** 2), ('medium', 32 ** 2, 96 ** 2), ('large', 96 ** 2, np.inf))  # as COCO has them
+
+
+def check(dataset, samples=None, shown=20):
+    """Tells what is in a dataset and what is wrong with it, each thing in a line.
+
+    Args:
+        dataset: `CocoDataset`.
+        samples: where to draw some of its pictures; None for nowhere.
+        shown: how many lines of a kind of problem to print.
+    Returns:
+        int, how many problems there are.
+    """
+    findings = defaultdict(list, {'annotations that are left out': dataset.warnings})
+    paths = Counter(picture.path for picture in dataset.images)
+    findings['pictures that are listed twice'] = [f'{path}: is listed {number} times' for path, number in paths.items()
+                                                  if number > 1]
+    boxes, tables = [], defaultdict(Counter)
+    with tqdm(total=len(dataset), desc='looking', unit=' pictures', disable=None, leave=False) as bar:
+        for i, (problem, doubtful) in enumerate(work_ahead(functools.partial(_look, dataset), range(len(dataset)),
+                                                           default_workers())):
+            if problem:
+                findings['pictures that cannot be used'].append(problem)
+            findings['objects to look at again'] += doubtful
+            boxes.append(_count(dataset, i, tables))
+            bar.update()
+    _print_counts(dataset, np.concatenate(boxes), tables)
+    findings['classes with few objects'] = _rare(dataset, tables['objects'])
+    total = _print_findings(findings, shown)
+    if samples:
+        write_picture(samples, draw_samples(dataset))
+        print(f'\nSome pictures with their objects are in {one_line(samples)}: look at them')
+    return total
+
+
+def _look(dataset, i):
+    """What is wrong with a picture, a line or None, and with its objects, a list of lines."""
+    picture, problem = dataset.images[i], None
+    try:
+        picture.read()
+    except PictureError as error:
+        problem = str(error)
+    if len(dataset.objects(i)) > MOST_OBJECTS:
+        return problem, [one_line(f'{picture.path}: has more than {MOST_OBJECTS} objects, which cannot be learnt; cut '
+                                  'it into tiles')]
+    truth = ground_truth(dataset, i)
+    doubtful = [f'two {dataset.classes.names[truth.classes[k]]!r} at the same place, {_place(truth.boxes[k])}'
+                for k in _repeated(truth)]
+    for k in range(len(truth)):
+        name = f'{dataset.classes.names[truth.classes[k]]!r} at {_place(truth.boxes[k])}'
+        x0, y0, x1, y1 = truth.boxes[k]
+        if min((x1 - x0) / picture.width, (y1 - y0) / picture.height) < MIN_SIDE:
+            doubtful.append(f'{name} is thinner than {MIN_SIDE:.1%} of the picture, and not learnt')
+        elif not truth.masks[k].any():
+            doubtful.append(f'{name} has no pixel in its mask')
+        elif _ious(truth.boxes[k][None], _box(truth, k)[None]) < LOOSE:
+            doubtful.append(f'{name} has a box that does not fit its mask')
+    return problem, [one_line(f'{picture.path}: {line}') for line in doubtful]
+
+
+def _box(truth, k):
+    """The box around a mask's pixels."""
+    (x, y), (height, width) = truth.corners[k], truth.masks[k].shape
+    return np.array([x, y, x + width, y + height], np.float32)
+
+
+def _repeated(truth):
+    """Which objects are at the same place as one of the same class before them."""
+    for label in np.unique(truth.classes):
+        same = np.flatnonzero(truth.classes == label)
+        yield from same[np.triu(_ious(truth.boxes[same], truth.boxes[same]) > SAME, 1).any(0)].tolist()
+
+
+def _ious(boxes, others):
+    """Of boxes [n, 4] and others [m, 4], x0 y0 x1 y1: float64 [n, m]."""
+    sides = [np.concatenate([some[:, :2], some[:, 2:] - some[:, :2]], 1).astype(np.float64) for some in (boxes, others)]
+    return mask_api.iou(*sides, np.zeros(len(others), np.uint8))
+
+
+def _place(box):
+    x0, y0, x1, y1 = np.round(box).astype(int)
+    return f'x {x0} to {x1}, y {y0} to {y1}'
+
+
+def _count(dataset, i, tables):
+    """Adds a picture's objects to the counts by class. Returns the sides of their boxes [n, 2], in pixels."""
+    objects = dataset.objects(i)
+    number = len(objects) - objects.num_crowds
+    labels, boxes = objects.labels[:number], objects.boxes[:number]
+    tables['objects'].update(labels.tolist())
+    tables['pictures'].update(set(labels.tolist()))
+    tables['crowds'].update(objects.labels[number:].tolist())
+    for record in dataset.annotations(i):
+        if not record['iscrowd']:
+            size, = (name for name, low, high in AREAS if low <= record['area'] < high)
+            tables[size][dataset.classes.ids.index(record['category_id'])] += 1
+    return boxes[:, 2:] - boxes[:, :2]
+
+
+def _print_counts(dataset, sides, tables):
+    crowds = sum(tables['crowds'].values())
+    empty = sum(len(dataset.objects(i)) == 0 for i in range(len(dataset)))
+    print(f'{one_line(dataset.annotations_path)}: {len(dataset)} pictures, {len(sides)} objects, '
+          f'{len(dataset.classes)} classes' + f', {crowds} crowds' * bool(crowds))
+    if not len(sides):
+        return
+    widths, heights = np.percentile(sides, (5, 50, 95), axis=0).round().astype(int).T
+    shapes = Counter((picture.width, picture.height) for picture in dataset.images)
+    (width, height), most = shapes.most_common(1)[0]
+    print(f'  {len(sides) / len(dataset):.1f} objects a picture; {empty} pictures have none')
+    others = f', the others of {len(shapes) - 1} other sizes' * (len(shapes) > 1)
+    print(f'  pictures: {most} of {len(dataset)} are {width}x{height}{others}')
+    print(f'  boxes, 5% / half / 95% are under: {widths[0]} / {widths[1]} / {widths[2]} pixels wide, '
+          f'{heights[0]} / {heights[1]} / {heights[2]} high\n')
+    columns = ('objects', 'pictures', *(name for name, *_ in AREAS))
+    longest = max(map(len, dataset.classes.names))
+    print(f'{"class":<{longest}} {"id":>6}' + ''.join(f'{name:>10}' for name in columns))
+    for label, (name, id) in enumerate(zip(dataset.classes.names, dataset.classes.ids)):
+        print(f'{one_line(name):<{longest}} {id:>6}' + ''.join(f'{tables[column][label]:>10}' for column in columns))
+
+
+def _rare(dataset, counts):
+    return [one_line(f'{name}: {counts[label]} objects') for label, name in enumerate(dataset.classes.names)
+            if counts[label] < FEW]
+
+
+def _print_findings(findings, shown):
+    total = 0
+    for title, lines in findings.items():
+        if lines:
+            print(f'\n{title.capitalize()}: {len(lines)}')
+            print(*(f'  {line}' for line in lines[:shown]), sep='\n')
+            if len(lines) > shown:
+                print(f'  … and {len(lines) - shown} more; --all prints them')
+        total += len(lines)
+    if not total:
+        print('\nNothing is wrong with it.')
+    sys.stdout.flush()
+    return total
+
+
+def draw_samples(dataset):
+    """Some pictures, evenly spread over those with objects, with these drawn on them: uint8 [h, w, 3], BGR."""
+    full = [i for i in range(len(dataset)) if len(dataset.objects(i))] or list(range(len(dataset)))
+    chosen = [full[place] for place in np.linspace(0, len(full) - 1, min(SAMPLES, len(full))).round().astype(int)]
+    tiles = []
+    for i in chosen:
+        try:
+            pixels = dataset.images[i].read()
+        except PictureError:
+            continue
+        tiles.append(_tile(draw_detections(pixels, ground_truth(dataset, i), dataset.classes.names, scores=False)))
+    return sheet(tiles)
+
+
+def _tile(picture):
+    """A picture in the middle of a square of WIDTH pixels."""
+    height, width = picture.shape[:2]
+    scale = WIDTH / max(height, width)
+    small = cv2.resize(picture, (max(1, round(width * scale)), max(1, round(height * scale))),
+                       interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    tile = np.full((WIDTH, WIDTH, 3), 255, np.uint8)
+    top, left = (WIDTH - small.shape[0]) // 2, (WIDTH - small.shape[1]) // 2
+    tile[top:top + small.shape[0], left:left + small.shape[1]] = small
+    return tile
+
+
+def sheet(tiles, columns=COLUMNS):
+    """Tiles of one size, uint8 [h, w, 3], in rows, on one picture."""
+    tiles = tiles or [np.full((WIDTH, WIDTH, 3), 255, np.uint8)]
+    columns = min(columns, len(tiles))
+    blank = np.full_like(tiles[0], 255)
+    rows = [tiles[first:first + columns] for first in range(0, len(tiles), columns)]
+    rows[-1] = rows[-1] + [blank] * (columns - len(rows[-1]))
+    return np.concatenate([np.concatenate(row, 1) for row in rows])

@@ -1,0 +1,123 @@
+"""Pictures of what training and prediction are made of: augmented samples, anchors, prototypes."""
+import cv2
+import numpy as np
+from pycocotools import mask as mask_api
+
+from data.check import sheet
+from data.visualize import draw_detections
+from model.anchors import anchors
+from model.detection import Detections, detect
+from model.matcher import corners
+
+LEVELS = ('P3', 'P4', 'P5', 'P6', 'P7')
+MOST_BOXES = 5000  # to compare with the anchors
+CELLS = 9  # of the grid of pictures of prototypes: so many in a row
+
+
+def draw_samples(batches, names, number):
+    """What the network learns from: augmented pictures with their boxes and masks.
+
+    Args:
+        batches: `Batches`, of one picture each.
+        names: str for each class.
+        number: how many.
+    Returns:
+        uint8 [h, w, 3], BGR.
+    """
+    return sheet([_draw_sample(batches[step], names) for step in range(number)])
+
+
+def _draw_sample(batch, names):
+    picture, size = batch.pictures[0], batch.pictures.shape[1]
+    masks = [cv2.resize(mask, (size, size), interpolation=cv2.INTER_NEAREST).astype(bool) for mask in batch.masks]
+    scores, corner = np.ones(len(masks), np.float32), np.zeros((len(masks), 2), np.int64)
+    objects = Detections(batch.classes, scores, scores, batch.boxes * size, masks, corner, (size, size))
+    return draw_detections(picture, objects, names, scores=False)
+
+
+def best_overlaps(dataset, config):
+    """How well the anchors of a network cover the objects of a dataset, resized to its input.
+
+    Args:
+        dataset: `CocoDataset`.
+        config: `Config`.
+    Returns:
+        sides of objects float64 [n, 2], width and height in pixels of the input, of 5000 objects at most, evenly
+        chosen; and the IoU of each with its best anchor, float64 [n].
+    """
+    size, boxes = config.input_size, []
+    for i, picture in enumerate(dataset.images):
+        objects = dataset.objects(i)
+        regular = objects.boxes[:len(objects) - objects.num_crowds]
+        boxes.append(regular * size / np.array([picture.width, picture.height] * 2))
+    boxes = np.concatenate(boxes).reshape(-1, 4)
+    boxes = boxes[np.linspace(0, len(boxes) - 1, min(MOST_BOXES, len(boxes))).astype(int)].astype(np.float64)
+    boxes[:, 2:] -= boxes[:, :2]
+    places = corners(anchors(config)).astype(np.float64) * size
+    places[:, 2:] -= places[:, :2]
+    best = np.zeros(len(boxes))
+    for first in range(0, len(boxes), 100):
+        some = boxes[first:first + 100]
+        best[first:first + 100] = mask_api.iou(some, places, np.zeros(len(places), np.uint8)).max(1)
+    return boxes[:, 2:], best
+
+
+def draw_anchors(dataset, config):
+    """Anchors against the boxes of a dataset: matplotlib Figure."""
+    from matplotlib.figure import Figure
+    sides, best = best_overlaps(dataset, config)
+    figure = Figure(figsize=(13, 6), layout='constrained')
+    figure.suptitle(f'{dataset.annotations_path.name} at {config.input_size} pixels')
+    left, right = figure.subplots(1, 2)
+    left.scatter(*sides.T, s=4, alpha=0.25, color='grey', linewidths=0, label='objects')
+    of_level = np.repeat(np.arange(len(LEVELS)), [config.anchors_per_cell * side ** 2 for side in config.level_sizes])
+    shapes = anchors(config)[:, 2:] * config.input_size
+    for level, name in enumerate(LEVELS):
+        left.scatter(*np.unique(shapes[of_level == level].round(2), axis=0).T, marker='s', s=30, label=name)
+    left.set(xscale='log', yscale='log', xlabel='width, pixels', ylabel='height, pixels', title='sizes')
+    left.legend()
+    left.grid(alpha=0.3)
+    right.hist(best, np.linspace(0, 1, 41), color='tab:blue')
+    right.axvline(0.5, color='black', linewidth=0.8)
+    right.set(xlabel='IoU with the best anchor', ylabel='objects',
+              title=f'{(best >= 0.5).mean():.1%} of the objects have an anchor of IoU 0.5 or more')
+    right.grid(alpha=0.3)
+    return figure
+
+
+def draw_prototypes(predictor, picture):
+    """What the mask of the best detection in a picture is made of (YOLACT, equation 1): matplotlib Figure.
+
+    The detection, and the prototypes in the order of the size of its coefficients.
+
+    Args:
+        predictor: `Predictor`.
+        picture: uint8 [h, w, 3], BGR.
+    Raises:
+        ValueError: nothing was found in the picture.
+    """
+    from matplotlib.figure import Figure
+    boxes, scores, coefficients, prototypes = predictor.forward([predictor.prepare(picture)])[0]
+    anchor = int(scores[:, 1:].max(1).argmax())
+    small = detect(boxes[[anchor]], scores[[anchor]], coefficients[[anchor]], prototypes, picture.shape[:2],
+                   score_threshold=0.05, max_detections=1)
+    if not len(small.classes):
+        raise ValueError('nothing was found in it')
+    weights = coefficients[anchor]
+    order = np.argsort(-np.abs(weights))
+    rows = -(-(len(order) + 2) // CELLS)
+    figure = Figure(figsize=(1.75 * CELLS, 1.9 * rows), layout='constrained')
+    cells = figure.subplots(rows, CELLS, squeeze=False).ravel()
+    for cell in cells:
+        cell.set_axis_off()
+    _show(cells[0], draw_detections(picture, small.full(), predictor.classes.names)[:, :, ::-1], 'the best detection')
+    _show(cells[1], 1 / (1 + np.exp(-prototypes @ weights)), 'its mask, whole', 'gray')
+    for cell, k in zip(cells[2:], order):
+        _show(cell, prototypes[:, :, k], f'{weights[k]:+.2f}', 'RdBu' if weights[k] < 0 else 'RdBu_r',
+              -max(np.abs(prototypes[:, :, k]).max(), 1e-6))
+    return figure
+
+
+def _show(cell, values, title, colours=None, low=None):
+    cell.imshow(values, cmap=colours, vmin=low, vmax=None if low is None else -low, aspect='auto')
+    cell.set_title(title, fontsize=9)

@@ -1,0 +1,94 @@
+"""A folder of pictures of every kind that is damaged, and of good ones that look so."""
+import io
+import os
+import struct
+import zlib
+
+import numpy as np
+from PIL import Image
+
+CUT, NONE = 'copy', 'not a JPEG, PNG, BMP, WebP, TIFF or GIF picture'
+
+
+def pillow(photo):
+    """BGR pixels as Pillow has them."""
+    return Image.fromarray(photo[:, :, ::-1])
+
+
+def png(width, height, pixels, bits=8, colours=2):
+    """A PNG that may claim another size than it has pixels: rows of bytes, each after a 0."""
+    def chunk(kind, data):
+        return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
+    header = struct.pack('>IIBBBBB', width, height, bits, colours, 0, 0, 0)
+    return (b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', header) + chunk(b'IDAT', zlib.compress(pixels))
+            + chunk(b'IEND', b''))
+
+
+def black_png(side):
+    """A PNG that has all the pixels it claims, in a file of a few thousandths of their number."""
+    return png(side, side, bytes((1 + (side + 7) // 8) * side), bits=1, colours=0)
+
+
+def write_bad_pictures(folder):
+    """Writes the pictures.
+
+    Args:
+        folder: Path of a folder.
+    Returns:
+        dict of str to str, what is said of each file that cannot be read; and dict of str to (width, height), of
+        each that can.
+    """
+    noise = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
+    photo = Image.fromarray(noise)
+    bad, good = {}, {}
+
+    def write(name, data, reason=None, size=(80, 60)):
+        (folder / name).write_bytes(data)
+        if reason:
+            bad[name] = reason
+        else:
+            good[name] = size
+
+    for suffix in ('jpg', 'png'):
+        data = saved(photo, suffix)
+        write(f'whole.{suffix}', data)
+        for tenth in range(1, 10):
+            write(f'cut{tenth}.{suffix}', data[:len(data) * tenth // 10], CUT)
+    write('empty.jpg', b'', 'an empty file')
+    write('page.jpg', b'<html>404 Not Found</html>', NONE)
+    write('claim.png', png(60_000, 60_000, bytes(1000)), 'more than 178 million pixels')
+    write('bomb.png', black_png(15_000), 'more than 178 million pixels')
+    write('short.png', png(12_000, 12_000, bytes(1000)), CUT)
+    write('large.png', black_png(7000), size=(7000, 7000))
+    write('dot.png', saved(photo.resize((1, 1)), 'png'), size=(1, 1))
+    write('thin.png', saved(photo.resize((3000, 1)), 'png'), size=(3000, 1))
+    write('print.jpg', saved(photo.convert('CMYK'), 'jpg'))
+    write('deep.png', saved(Image.fromarray(noise[..., 0].astype(np.uint16) * 257), 'png'))
+    for suffix in ('gif', 'webp'):
+        write(f'moving.{suffix}', saved(photo, suffix, save_all=True, append_images=[photo.rotate(180)]))
+    write('other name.png', saved(photo, 'jpg'))
+    bad.update(write_what_is_no_file(folder))
+    write('locked.jpg', saved(photo, 'jpg'))
+    (folder / 'locked.jpg').chmod(0)
+    if not os.access(folder / 'locked.jpg', os.R_OK):  # root may read everything
+        del good['locked.jpg']
+        bad['locked.jpg'] = 'cannot be read (Permission denied)'
+    return bad, good
+
+
+def write_what_is_no_file(folder):
+    """Makes what has the name of a picture and is something else: dict of its name to what is said of it."""
+    (folder / 'folder.jpg').mkdir()
+    (folder / 'dangling.jpg').symlink_to(folder / 'gone.jpg')
+    (folder / 'loop.jpg').symlink_to(folder / 'pool.jpg')
+    (folder / 'pool.jpg').symlink_to(folder / 'loop.jpg')
+    os.mkfifo(folder / 'pipe.jpg')
+    return {'folder.jpg': 'a folder, not a picture', 'dangling.jpg': 'a link to a file that is gone',
+            'loop.jpg': 'cannot be read (Too many', 'pool.jpg': 'cannot be read (Too many', 'pipe.jpg': 'a pipe'}
+
+
+def saved(image, suffix, **options):
+    """The file that Pillow makes of a picture."""
+    stream = io.BytesIO()
+    image.save(stream, Image.registered_extensions()[f'.{suffix}'], **options)
+    return stream.getvalue()

@@ -1,0 +1,241 @@
+"""The scripts as processes, given everything that is wrong with pictures and with annotations."""
+import importlib
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import paddle
+import pytest
+from bad_annotations import BAD, ODD, WRONG, annotation, category, content, image, many_objects, written
+from bad_pictures import write_bad_pictures
+from networks import SMALL
+from PIL import Image
+
+from model.checkpoint import Checkpoint, save_checkpoint, tensors_of
+from model.classes import Classes
+from model.config import preset
+from model.yolact import Yolact
+
+ROOT = Path(__file__).parent.parent
+CATEGORIES = [category(id, f'kind {id}') for id in range(3, 11)]
+MOST_MEMORY = 2e9  # bytes; the bomb's pixels in float32, or 100,000 objects by anchors, are more
+MOST_SECONDS = 60  # for what takes five on two idle cores
+
+
+class Done(NamedTuple):
+    """A process that has ended: its exit status, and its lines of output and of complaint."""
+    status: int
+    out: list
+    err: list
+
+
+# Asks a process of little memory for that of its children: they inherit the peak of the one that starts them.
+MEASURE = """
+import resource, subprocess, sys
+status = subprocess.call(sys.argv[1:])
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(status)
+"""
+
+
+def run(script, *flags):
+    """Run a script in a process of its own. Neither it nor a worker of it may take much memory or time."""
+    began = time.time()
+    process = subprocess.run([sys.executable, '-c', MEASURE, sys.executable, ROOT / f'{script}.py', *map(str, flags)],
+                             capture_output=True, text=True)
+    *out, kilobytes = process.stdout.splitlines()
+    assert 'Traceback' not in process.stderr, process.stderr
+    assert int(kilobytes) * 1024 < MOST_MEMORY and time.time() - began < MOST_SECONDS
+    return Done(process.returncode, out, process.stderr.splitlines())
+
+
+@pytest.fixture(scope='module')
+def checkpoint(tmp_path_factory):
+    paddle.seed(0)
+    network = Yolact(preset(**SMALL))
+    classes = Classes([kind['name'] for kind in CATEGORIES], [kind['id'] for kind in CATEGORIES])
+    folder = tmp_path_factory.mktemp('checkpoint') / 'random.pd'
+    save_checkpoint(folder, Checkpoint(network.config, classes, tensors_of(network)))
+    return folder
+
+
+class Pictures(NamedTuple):
+    """A folder of pictures.
+
+    Attributes:
+        folder: Path.
+        annotations: Path of the file that lists all of them, with an object in each.
+        bad: dict of str to str, what is said of each that cannot be read.
+        good: dict of str to (width, height), of each that can.
+    """
+    folder: Path
+    annotations: Path
+    bad: dict
+    good: dict
+
+
+@pytest.fixture(scope='module')
+def pictures(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('pictures')
+    bad, good = write_bad_pictures(folder)
+    images, annotations = [], []
+    for id, name in enumerate(sorted(bad | good)):
+        width, height = good.get(name, (80, 60))
+        images.append(image(id, file_name=name, width=width, height=height))
+        annotations.append(annotation(id, image_id=id, bbox=[0, 0, width, height],
+                                      segmentation=[[0, 0, width, 0, width, height]]))
+    file = written(tmp_path_factory.mktemp('annotations') / 'all.json',
+                   content(annotations, images=images, categories=CATEGORIES))
+    return Pictures(folder, file, bad, good)
+
+
+def flags_of(script, checkpoint, images, annotations, out, steps=2):
+    """The flags of a short run that writes to a folder."""
+    return {'demo': ('--model_path', checkpoint, '--images', images, '--out', out),
+            'eval': ('--model_path', checkpoint, '--valid_images_path', images, '--valid_anno_path', annotations,
+                     '--json', out / 'figures.json'),
+            'test_dev': ('--model_path', checkpoint, '--test_images_path', images, '--test_anno_path', annotations,
+                         '--out', out / 'results.json'),
+            'train': ('--pattern=0', f'--backbone_name={SMALL["backbone_name"]}', '--input_size=256', '--batch_size=4',
+                      '--num_workers=1', '--log_interval=1', '--augmentation=light', f'--steps={steps}',
+                      '--train_images_path', images, '--train_anno_path', annotations, '--save_dir', out)}[script]
+
+
+def told(lines, pictures):
+    """What lines say of pictures that were left out, by name. libpng may have begun a line with its own complaint."""
+    found = [re.search(rf'{re.escape(str(pictures.folder))}/([^/]+\.\w+): (.+)', line) for line in lines]
+    return {match[1]: match[2] for match in found if match}
+
+
+def assert_all_are_named(lines, pictures, names):
+    problems = told(lines, pictures)
+    assert sorted(problems) == sorted(names)
+    for name, problem in problems.items():
+        assert pictures.bad[name] in problem
+
+
+def test_demo_draws_the_good_ones_of_bad_pictures(pictures, checkpoint, tmp_path):
+    done = run('demo', *flags_of('demo', checkpoint, pictures.folder, None, tmp_path))
+    assert done.status == 1
+    assert_all_are_named(done.err, pictures, pictures.bad.keys() - {'folder.jpg'})  # folders are no pictures
+    assert done.out[-1].startswith(f'{len(pictures.good)} of {len(pictures.good) + len(pictures.bad) - 1} pictures in ')
+    names = {name + '.png' * name.endswith('.gif'): size for name, size in pictures.good.items()}
+    assert {path.name: Image.open(path).size for path in tmp_path.iterdir()} == names
+
+
+def test_eval_judges_the_good_ones_of_bad_pictures(pictures, checkpoint, tmp_path):
+    done = run('eval', *flags_of('eval', checkpoint, pictures.folder, pictures.annotations, tmp_path))
+    assert done.status == 1
+    assert_all_are_named(done.err, pictures, pictures.bad)
+    assert done.err[-1] == f'Pictures that count as having no detections: {len(pictures.bad)}'
+    figures = json.loads((tmp_path / 'figures.json').read_text())
+    assert figures['classes'][0]['objects'] == len(pictures.bad) + len(pictures.good)
+    assert len(figures['problems']) == len(pictures.bad)
+
+
+def test_test_dev_writes_what_is_in_the_good_ones_of_bad_pictures(pictures, checkpoint, tmp_path):
+    done = run('test_dev', *flags_of('test_dev', checkpoint, pictures.folder, pictures.annotations, tmp_path),
+               '--batch_size', 3)
+    assert done.status == 1
+    assert_all_are_named(done.err, pictures, pictures.bad)
+    assert done.err[-1] == f'Pictures that were left out: {len(pictures.bad)}'
+    listed = {record['id']: record['file_name'] for record in json.loads(pictures.annotations.read_text())['images']}
+    found = {listed[entry['image_id']] for entry in json.loads((tmp_path / 'results.json').read_text())}
+    assert {'whole.jpg', 'large.png'} <= found <= pictures.good.keys()
+
+
+def test_train_learns_from_the_good_ones_of_bad_pictures(pictures, tmp_path):
+    done = run('train', *flags_of('train', None, pictures.folder, pictures.annotations, tmp_path, 10))
+    assert done.status == 0
+    assert_all_are_named(done.err, pictures, pictures.bad)  # in ten steps of four, all have had their turn
+    assert sum(line.startswith('step ') for line in done.err) == 10
+    assert len(list(tmp_path.glob('step0000010-*.pd'))) == 1
+
+
+def test_nothing_but_bad_pictures_is_an_error(pictures, checkpoint, tmp_path):
+    bad = json.loads(pictures.annotations.read_text())
+    bad['images'] = [record for record in bad['images'] if record['file_name'] in pictures.bad]
+    annotations = written(tmp_path / 'bad.json', bad)
+    done = run('train', *flags_of('train', None, pictures.folder, annotations, tmp_path))
+    assert done.status == 2
+    assert re.fullmatch(rf'train.py: error: 20 pictures in a row could not be read, the last one: {pictures.folder}/.+',
+                        done.err[-1])
+
+
+@pytest.fixture(scope='module')
+def photos(tmp_path_factory):
+    """A folder of the two pictures that `content` lists."""
+    folder = tmp_path_factory.mktemp('photos')
+    for name in ('7.jpg', '8.jpg'):
+        Image.effect_noise((80, 60), 90).save(folder / name)
+    return folder
+
+
+def complaint(script, flags, capsys):
+    """The one line that a script ends with, with exit status 2."""
+    assert importlib.import_module(script).main([str(flag) for flag in flags]) == 2
+    line, = (line for line in capsys.readouterr().err.splitlines() if line.startswith(f'{script}.py: error: '))
+    return line.removeprefix(f'{script}.py: error: ')
+
+
+@pytest.mark.parametrize('script', ['eval', 'test_dev', 'train'])
+@pytest.mark.parametrize('name', WRONG)
+def test_annotations_that_are_wrong_as_a_whole_are_an_error(script, name, photos, tmp_path, capsys):
+    bad, reason = WRONG[name]
+    if script == 'test_dev' and reason == 'no list of annotations':
+        pytest.skip('it needs none')
+    path = written(tmp_path / 'wrong.json', bad)
+    line = complaint(script, flags_of(script, 'none.pd', photos, path, tmp_path), capsys)
+    assert line.startswith(f'{path}: ') and re.search(reason, line)
+
+
+@pytest.fixture(scope='module')
+def bad_annotations(tmp_path_factory):
+    """A file of every bad annotation, every odd one and two good ones."""
+    records = [annotation(id, **keys) for id, (keys, _) in enumerate(BAD.values())]
+    records += [annotation(100 + id, **keys) for id, keys in enumerate(ODD.values())]
+    records += [annotation(200), annotation(201, image_id=8)]
+    return written(tmp_path_factory.mktemp('bad') / 'bad.json', content(records, categories=CATEGORIES))
+
+
+@pytest.mark.parametrize('script', ['eval', 'test_dev', 'train'])
+def test_bad_annotations_are_left_out(script, bad_annotations, photos, checkpoint, tmp_path):
+    done = run(script, *flags_of(script, checkpoint, photos, bad_annotations, tmp_path))
+    assert done.status == 0
+    left_out = [line for line in done.err if 'nnotations that are left out' in line]
+    if script != 'test_dev':  # which looks at none
+        assert re.search(r'\d+$', left_out[0])[0] == str(len(BAD))
+        assert f'{bad_annotations}: annotation 0 is left out: its image_id, 99, is not in the file' in done.err
+    assert_work_was_done(script, tmp_path, objects=len(ODD) - 1 + 2)
+
+
+def assert_work_was_done(script, out, objects):
+    if script == 'eval':
+        assert json.loads((out / 'figures.json').read_text())['classes'][0]['objects'] == objects
+    elif script == 'test_dev':
+        assert {entry['image_id'] for entry in json.loads((out / 'results.json').read_text())} == {7, 8}
+    else:
+        assert len(list(out.glob('step0000002-*.pd'))) == 1
+
+
+@pytest.mark.parametrize('script', ['eval', 'train'])
+def test_crowds_alone_are_no_objects(script, photos, checkpoint, tmp_path):
+    annotations = written(tmp_path / 'crowds.json', content(many_objects(9, iscrowd=1), categories=CATEGORIES))
+    done = run(script, *flags_of(script, checkpoint, photos, annotations, tmp_path))
+    assert done.status == 0
+    assert_work_was_done(script, tmp_path, objects=0)
+
+
+@pytest.mark.parametrize('script', ['eval', 'test_dev', 'train'])
+def test_100_000_objects_in_a_picture_cost_no_more_than_that_picture(script, photos, checkpoint, tmp_path):
+    records = [*many_objects(100_000), annotation(0, image_id=8)]
+    annotations = written(tmp_path / 'many.json', content(records, categories=CATEGORIES))
+    done = run(script, *flags_of(script, checkpoint, photos, annotations, tmp_path))
+    assert done.status == 0
+    if script == 'train':
+        assert f'{photos}/7.jpg: has 100000 objects in the annotations, and 5000 can be learnt; ' in '\n'.join(done.err)
+    assert_work_was_done(script, tmp_path, objects=100_001)

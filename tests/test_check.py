@@ -1,0 +1,103 @@
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from data import coco
+from data.check import check
+from data.coco import CocoDataset
+from data.pictures import read_picture
+from data.shapes import write_split
+
+
+def annotation(id, image_id=1, category_id=5, box=(10, 10, 30, 20), **more):
+    x, y, width, height = box
+    outline = [x, y, x + width, y, x + width, y + height, x, y + height]
+    return {'id': id, 'image_id': image_id, 'category_id': category_id, 'bbox': list(box), 'area': width * height,
+            'iscrowd': 0, 'segmentation': [outline], **more}
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    def make(*annotations, pictures=1):
+        for i in range(1, pictures + 1):
+            cv2.imwrite(str(tmp_path / f'{i}.png'), np.full((120, 160, 3), 200, np.uint8))
+        images = [{'id': i, 'file_name': f'{i}.png', 'width': 160, 'height': 120} for i in range(1, pictures + 1)]
+        content = {'images': images, 'annotations': list(annotations),
+                   'categories': [{'id': 5, 'name': 'cat'}, {'id': 9, 'name': 'dog'}]}
+        (tmp_path / 'a.json').write_text(json.dumps(content))
+        return CocoDataset(tmp_path / 'a.json', tmp_path)
+    return make
+
+
+def findings(dataset, capsys, **more):
+    total = check(dataset, **more)
+    printed = capsys.readouterr().out
+    return total, [line.strip() for line in printed.splitlines() if line.startswith(f'  {dataset.images_folder}/')]
+
+
+def test_counts_are_those_of_the_dataset(tmp_path, capsys):
+    write_split(tmp_path, 'val', 12, width=320, height=240)
+    dataset = CocoDataset(tmp_path / 'annotations/instances_val.json', tmp_path / 'val')
+    check(dataset)
+    lines = capsys.readouterr().out.splitlines()
+    start, = (i for i, line in enumerate(lines) if line.startswith('class '))
+    rows = {line.split()[0]: [int(part) for part in line.split()[1:]] for line in lines[start + 1:start + 9]}
+    records = json.loads(dataset.annotations_path.read_text())['annotations']
+    regular = [record for record in records if not record['iscrowd']]
+    crowds = len(records) - len(regular)
+    assert lines[0].endswith(f': 12 pictures, {len(regular)} objects, 8 classes' + f', {crowds} crowds' * bool(crowds))
+    for name, id in zip(dataset.classes.names, dataset.classes.ids):
+        mine = [record for record in regular if record['category_id'] == id]
+        sizes = np.histogram([record['area'] for record in mine], [0, 32 ** 2, 96 ** 2, np.inf])[0]
+        assert rows[name] == [id, len(mine), len({record['image_id'] for record in mine}), *sizes]
+
+
+def test_nothing_is_wrong_with_a_good_dataset(dataset, capsys):
+    good = [annotation(i, i, category) for i in range(1, 26) for category in (5, 9)]
+    assert check(dataset(*[{**one, 'id': i} for i, one in enumerate(good)], pictures=25)) == 0
+    assert 'Nothing is wrong with it.' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(('wrong', 'line'), [
+    ([annotation(1), annotation(2)], "two 'cat' at the same place, x 10 to 40, y 10 to 30"),
+    ([annotation(1, box=(10, 10, 30, 0.5))],
+     "'cat' at x 10 to 40, y 10 to 10 is thinner than 0.7% of the picture, and not learnt"),
+    ([annotation(1, bbox=[100, 80, 30, 20])],
+     "'cat' at x 100 to 130, y 80 to 100 has a box that does not fit its mask"),
+    ([annotation(1, segmentation=[[0.1, 0.1, 0.2, 0.1, 0.2, 0.2]])],
+     "'cat' at x 10 to 40, y 10 to 30 has no pixel in its mask")])
+def test_doubtful_objects_are_named_with_their_picture_and_place(dataset, capsys, wrong, line):
+    made = dataset(*wrong)
+    total, lines = findings(made, capsys)
+    assert lines == [f'{made.images[0].path}: {line}']
+    assert total == 3  # and both classes have few objects
+
+
+def test_two_classes_at_one_place_are_no_problem(dataset, capsys):
+    assert findings(dataset(annotation(1), annotation(2, category_id=9)), capsys)[1] == []
+
+
+def test_pictures_that_cannot_be_used_are_named(dataset, capsys):
+    made = dataset(annotation(1), pictures=3)
+    made.images[1].path.write_bytes(b'')
+    cv2.imwrite(str(made.images[2].path), np.zeros((5, 5, 3), np.uint8))
+    _, lines = findings(made, capsys)
+    assert [line.split(': ')[1][:14] for line in lines] == ['an empty file;', 'is 5x5, but th']
+
+
+def test_the_picture_of_samples_shows_their_objects(dataset, tmp_path, capsys):
+    check(dataset(annotation(1), pictures=5), tmp_path / 'samples.png')
+    drawn = read_picture(tmp_path / 'samples.png')  # one picture of them has an object
+    assert drawn.shape == (400, 400, 3)
+    assert (drawn[50 + 10 * 400 // 160:50 + 30 * 400 // 160, 30:90] != 200).any(2).mean() > 0.9
+
+
+def test_the_command_tells_by_its_status(dataset, tmp_path, capsys):
+    made = dataset(annotation(1), annotation(2, category_id=77))
+    flags = ['check', str(made.annotations_path), str(tmp_path), '--samples', str(tmp_path / 'new/s.jpg')]
+    assert coco.main(flags) == 1
+    assert 'annotation 2 is left out: its category_id, 77, is not in the file' in capsys.readouterr().out
+    assert coco.main(['check', str(tmp_path / 'none.json'), str(tmp_path)]) == 2
+    assert capsys.readouterr().err.startswith(f'data.coco: error: {tmp_path / "none.json"}: cannot be read')
