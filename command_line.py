@@ -16,6 +16,8 @@ CONVERTED = './pretrained_resnet50dcn'
 
 def run(main):
     """End the process with what a script's main returns, and without a traceback if the user has had enough."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors='backslashreplace')  # a file may have a name that the terminal cannot show
     try:
         status = main()
         sys.stdout.flush()

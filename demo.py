@@ -103,7 +103,6 @@ class Job(NamedTuple):
 def main(argv=None):
     """Find, draw and save. Returns the exit status."""
     args = parse_arguments(argv)
-    sys.stdout.reconfigure(errors='backslashreplace')  # a file may have a name that the terminal cannot show
     try:
         sources = find_sources(args.images)
         check_flags(args, sources)

@@ -157,7 +157,8 @@ def load_checkpoint(folder, training=False):
         classes = _read_classes(meta['classes'], config, rest['backbone_only'])
         _check_plain(**rest)
     except (KeyError, OverflowError, TypeError, ValueError) as error:
-        problem = f'{error} is missing' if isinstance(error, KeyError) else error
+        # A value may be as long as the file.
+        problem = f'{error} is missing' if isinstance(error, KeyError) else str(error)[:200]
         raise CheckpointError(f'{folder / META}: does not describe a network: {problem}; take the file that was saved '
                               'with the weights') from None
     averaged = _read_tensors(folder / AVERAGED) if (folder / AVERAGED).exists() else {}

@@ -1,13 +1,15 @@
 """Which classes a network knows, and what a dataset calls them."""
 from dataclasses import dataclass
 
+from model.message import one_line
+
 
 @dataclass(frozen=True)
 class Classes:
     """The classes of a dataset, in the order of the network's outputs (background is not among them).
 
     Attributes:
-        names: str for each class.
+        names: str for each class, on one line.
         ids: int for each class, its category id in the dataset. They may have gaps and start anywhere.
     Raises:
         ValueError: names and ids differ in number, there are none, or an id repeats.
@@ -16,7 +18,7 @@ class Classes:
     ids: tuple
 
     def __post_init__(self):
-        object.__setattr__(self, 'names', tuple(str(name) for name in self.names))
+        object.__setattr__(self, 'names', tuple(one_line(name) for name in self.names))
         object.__setattr__(self, 'ids', tuple(int(id) for id in self.ids))
         if len(self.names) != len(self.ids):
             raise ValueError(f'{len(self.names)} class names but {len(self.ids)} category ids')

@@ -302,3 +302,14 @@ def test_a_description_of_a_network_that_takes_all_memory_is_refused(folder, cha
     for training in (False, True):
         with pytest.raises(CheckpointError, match='is not of the network of meta.json'):
             load_checkpoint(folder, training)
+
+
+def test_names_that_no_file_can_hold_and_values_without_end_are_told_shortly(folder):
+    meta = json.loads((folder / 'meta.json').read_text('utf-8'))
+    names = ['\ud800\n', *meta['classes']['names'][1:]]
+    change_meta(folder, classes={**meta['classes'], 'names': names})
+    assert load_checkpoint(folder).classes.names[0] == r'\ud800\n'
+    change_meta(folder, step=[1] * 50_000)
+    with pytest.raises(CheckpointError) as caught:
+        load_checkpoint(folder)
+    assert len(str(caught.value)) < 1000
