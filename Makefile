@@ -1,10 +1,11 @@
 # make demo        set up, and draw masks on the pictures in images/test
 # make test        set up, and run all tests under Paddle 3
 # make test-paddle2  the same under Paddle 2.6.2, the version that paddlepaddle-gpu has on PyPI
+# make soak        kill a training run and a submission 200 times each, in half an hour and more
 
 PYTHON ?= python3
 
-.PHONY: demo test test-paddle2
+.PHONY: demo test test-paddle2 soak
 
 demo: .venv/ready
 	.venv/bin/python demo.py
@@ -15,6 +16,9 @@ test: .venv/ready-to-test
 
 test-paddle2: .venv-paddle2/ready-to-test
 	.venv-paddle2/bin/python -m pytest
+
+soak: .venv/ready-to-test
+	.venv/bin/python -m pytest -m soak --capture=no
 
 .venv/ready: requirements.txt
 	$(PYTHON) -m venv .venv

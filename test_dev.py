@@ -3,10 +3,13 @@
     python test_dev.py --model_path weights/yolact_plus_resnet50.pd
 """
 import argparse
+import contextlib
 import functools
 import hashlib
 import json
+import os
 import shutil
+import signal
 import sys
 import zipfile
 from pathlib import Path
@@ -59,11 +62,12 @@ def main(argv=None):
         dataset.check_folder()
         choose_device(args.device)
         rank, processes = join()
-        predictor = predictor_of(args)
-        check_classes(dataset, predictor.classes)
-        for path in files_of(args.out).values():
-            check_writable(path)
-        problems = work(args, predictor, dataset, rank, processes)
+        with answering_requests_to_stop():
+            predictor = predictor_of(args)
+            check_classes(dataset, predictor.classes)
+            for path in files_of(args.out).values():
+                check_writable(path)
+            problems = work(args, predictor, dataset, rank, processes)
     except (AnnotationError, CheckpointError, DeviceError, WorkerError) as error:
         print(f'test_dev.py: error: {error}', file=sys.stderr)
         return 2
@@ -80,6 +84,24 @@ def main(argv=None):
         print(*problems, f'Pictures that were left out: {len(problems)}', sep='\n', file=sys.stderr)
     print(f'Wrote what was found in {len(dataset) - len(problems)} pictures to {one_line(args.out)}, and as a .zip')
     return 1 if problems else 0
+
+
+@contextlib.contextmanager
+def answering_requests_to_stop():
+    """A line for those that come, where Paddle would print pages. The launcher's come twice."""
+    from model.parallel import ParallelError, others_end
+
+    def stop(*_):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if others_end():
+            raise ParallelError
+        print('test_dev.py: stopped; the same command goes on from here', file=sys.stderr)
+        sys.exit(128 + signal.SIGTERM)
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:  # the launcher's would hide the exit status
+        signal.signal(signal.SIGTERM, signal.SIG_IGN if 'PADDLE_TRAINER_ID' in os.environ else signal.SIG_DFL)
 
 
 def files_of(out):
@@ -113,10 +135,11 @@ def work(args, predictor, dataset, rank, processes):
                           'box': [entry for _, boxes in described for entry in boxes], 'problems': problems})
             bar.update(len(described) + len(problems))
     wait_for_all()
-    if rank:
-        return []
-    problems = write_files(args.out, journal, range(len(batches)))
-    journal.remove()
+    problems = []
+    if rank == 0:
+        problems = write_files(args.out, journal, range(len(batches)))
+        journal.remove()
+    wait_for_all()  # the launcher ends all when one has ended
     return problems
 
 

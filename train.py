@@ -1,6 +1,7 @@
 """Train YOLACT++ on a COCO-style dataset."""
 import dataclasses
 import math
+import os
 import re
 import shutil
 import signal
@@ -33,7 +34,6 @@ from training.recipe import CONF_LOSSES, MOMENTUM, WEIGHT_DECAY, Recipe, choose_
 CHECKPOINTS_KEPT = 15
 CHECKPOINT_NAME = re.compile(r'step\d{7,}-ep\d{3,}-loss\S+\.pd')
 BEST_NAME = re.compile(r'best-step(\d{7,})-ap(\d\.\d{4})\.pd')
-PATIENCE = 60  # seconds to wait for processes that have nothing to do but to come
 MOST_SKIPPED = 10  # steps in a row whose loss is not finite
 
 
@@ -214,7 +214,7 @@ def train(args, run, dataset, validation, interruption):
     import paddle
 
     from model.losses import Criterion
-    from model.parallel import add_up, add_up_gradients, wait_for_all
+    from model.parallel import PATIENCE, add_up, add_up_gradients, wait_for_all
     network, optimizer, precision, recipe = run.network, run.optimizer, run.precision, run.recipe
     criterion = Criterion(recipe.conf_loss, recipe.box_loss, args.negpos_ratio)
     batches = Batches(dataset, network.config, args.batch_size, args.seed, args.pos_threshold, args.neg_threshold,
@@ -306,14 +306,17 @@ def validate(run, dataset):
 
 
 def save(args, run, classes, step, epoch, name):
-    """Write a checkpoint. Returns its folder."""
+    """Write a checkpoint, and once more if somebody removes it meanwhile. Returns its folder."""
     state = run.optimizer.state_dict()
     keys = {name: f'{parameter.name}_velocity_0' for name, parameter in run.network.named_parameters()}
     velocity = {name: state[key].numpy() for name, key in keys.items() if key in state}
     folder = args.save_dir / name
-    save_checkpoint(folder, Checkpoint(
-        run.network.config, classes, tensors_of(run.network), velocity, step, epoch, args.seed,
-        dataclasses.asdict(run.recipe), averaged=run.average.tensors() if run.average else {}))
+    checkpoint = Checkpoint(run.network.config, classes, tensors_of(run.network), velocity, step, epoch, args.seed,
+                            dataclasses.asdict(run.recipe), averaged=run.average.tensors() if run.average else {})
+    try:
+        save_checkpoint(folder, checkpoint)
+    except FileNotFoundError:
+        save_checkpoint(folder, checkpoint)
     return folder
 
 
@@ -321,7 +324,7 @@ def keep_newest(save_dir):
     """Remove all but the newest checkpoints."""
     earlier = [path for path in save_dir.iterdir() if CHECKPOINT_NAME.fullmatch(path.name)]
     for path in sorted(earlier, key=lambda path: path.stat().st_mtime)[:-CHECKPOINTS_KEPT]:
-        shutil.rmtree(path)
+        discard(path)
 
 
 def keep_best(args, run, classes, step, epoch, ap):
@@ -331,7 +334,14 @@ def keep_best(args, run, classes, step, epoch, ap):
     if ap > max(earlier.values(), default=-1):
         say(f'best so far: {save(args, run, classes, step, epoch, f"best-step{step:07d}-ap{ap:.4f}.pd")}')
         for path in earlier:
-            shutil.rmtree(path)
+            discard(path)
+
+
+def discard(path):
+    """Remove a checkpoint so that a kill leaves no half of one, which would pass for a whole one, and for a new one."""
+    draft = path.with_name(f'.{path.name}.{os.getpid()}.old.draft')  # which save_checkpoint removes in an hour
+    path.rename(draft)
+    shutil.rmtree(draft)
 
 
 def targets_of(batch):

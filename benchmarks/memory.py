@@ -83,13 +83,14 @@ def samples(folder):
 
 
 def predictions(engine):
-    """Yields after each prediction, for pictures of all sizes."""
+    """Yields after each prediction, for pictures of fifty sizes by turns: any other might be the largest so far."""
     from model.predictor import Predictor
-    predictor, rng = Predictor(WEIGHTS, 'cpu', engine), np.random.default_rng(0)
-    while True:
-        height, width = rng.integers(50, 800, 2)
+    predictor, rng, pictures = Predictor(WEIGHTS, 'cpu', engine), np.random.default_rng(0), []
+    for height, width in rng.integers(50, 800, (50, 2)):
         noise = rng.integers(0, 256, (height // 8 + 1, width // 8 + 1, 3), np.uint8)
-        predictor([np.kron(noise, np.ones((8, 8, 1), np.uint8))[:height, :width]])
+        pictures.append(np.kron(noise, np.ones((8, 8, 1), np.uint8))[:height, :width])
+    for picture in itertools.cycle(pictures):
+        predictor([picture])
         yield
 
 

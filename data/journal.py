@@ -1,5 +1,7 @@
 """Work in many pieces that goes on where it stopped, however it was stopped."""
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -29,6 +31,8 @@ class Journal:
 
         Args:
             process: int, which of the processes that work at the same time.
+        Raises, when it is called:
+            OSError: it cannot be written, or has been removed.
         """
         file = open(self.folder / f'{process}.jsonl', 'ab')
         if file.tell():
@@ -37,6 +41,8 @@ class Journal:
         def write(piece, content):
             file.write(json.dumps([piece, content], separators=(',', ':')).encode('ascii') + b'\n')
             file.flush()
+            if not os.fstat(file.fileno()).st_nlink:
+                raise self._removed()
         file.flush()
         return write
 
@@ -44,9 +50,11 @@ class Journal:
         """What came of pieces, in their order, one at a time.
 
         Raises:
-            KeyError: one is not there.
+            OSError: one is not there.
         """
         places = self._places()
+        if not places.keys() >= set(pieces):
+            raise self._removed()
         files = {path: open(path, 'rb') for path, _ in places.values()}
         try:
             for piece in pieces:
@@ -59,7 +67,10 @@ class Journal:
 
     def remove(self):
         """Forget everything."""
-        shutil.rmtree(self.folder)
+        shutil.rmtree(self.folder, ignore_errors=True)  # somebody else may have
+
+    def _removed(self):
+        return FileNotFoundError(errno.ENOENT, f'{self.folder.name} was removed', str(self.folder))
 
     def _places(self):
         """The file and the byte of each piece's line."""

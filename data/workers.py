@@ -52,6 +52,7 @@ def work_ahead(function, items, workers):
     finally:
         crew.dismiss()
         threads.shutdown(cancel_futures=True)
+        crew.close()
 
 
 class _Crew:
@@ -99,6 +100,12 @@ class _Crew:
                 process.kill()
             for process, _ in self.everyone:
                 process.join()
+
+    def close(self):
+        """Close what was open to them, when nobody talks with them any more. An error would hold on to it."""
+        for process, pipe in self.everyone:
+            pipe.close()
+            process.close()
 
     def _hire(self):
         ours, theirs = self.context.Pipe()

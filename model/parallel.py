@@ -3,13 +3,17 @@ import contextlib
 import itertools
 import math
 import os
+import socket
 import time
+from multiprocessing import connection
 
 import paddle
 import paddle.distributed as dist
 from paddle.distributed.parallel import core
 
+PATIENCE = 60  # seconds for others to do what takes them none
 _meetings = itertools.count()
+_lifelines = []  # connections that say nothing, and end with the processes at their other ends
 
 
 class ParallelError(RuntimeError):
@@ -24,10 +28,39 @@ def join():
 
     Returns:
         This process's rank, from 0, and the number of processes.
+    Raises:
+        ParallelError: one of them is gone already.
     """
     if int(os.environ.get('PADDLE_TRAINERS_NUM', 1)) > 1:
         dist.init_parallel_env()
+        with _losses():
+            _connect(os.environ['PADDLE_TRAINER_ENDPOINTS'].partition(':')[0])
     return dist.get_rank(), dist.get_world_size()
+
+
+def _connect(first):
+    """Lifelines between the first process, at an address, and each of the others."""
+    if hasattr(os, 'register_at_fork'):  # what a worker holds would not end with the process that started it
+        os.register_at_fork(after_in_child=_let_go)
+    store = core.create_or_get_global_tcp_store()
+    if dist.get_rank():
+        _lifelines.append(socket.create_connection((first, int(store.get('lifelines'))), PATIENCE))
+        return
+    with socket.create_server(('', 0), backlog=dist.get_world_size()) as server:
+        server.settimeout(PATIENCE)
+        store.set('lifelines', str(server.getsockname()[1]))
+        _lifelines.extend(server.accept()[0] for _ in range(1, dist.get_world_size()))
+
+
+def _let_go():
+    for lifeline in _lifelines:
+        lifeline.close()
+    _lifelines.clear()
+
+
+def others_end(seconds=0):
+    """Whether another process has ended, or does within some seconds. The first one sees all, the others see it."""
+    return bool(connection.wait(_lifelines, seconds))
 
 
 def add_up(tensor):
@@ -69,20 +102,20 @@ def wait_for_all(patience=math.inf):
     with _losses():
         store, number = core.create_or_get_global_tcp_store(), next(_meetings)
         first = dist.get_rank() == 0  # who keeps the store, and leaves last
-        _meet(store, f'arrived {number}', patience if first else math.inf)
+        _meet(store, f'arrived {number}', patience if first else math.inf, others_end)
         if first:
-            _meet(store, f'left {number}', patience)
+            _meet(store, f'left {number}', PATIENCE, time.sleep)  # those who have left may end
         else:
             store.add(f'left {number}', 1)
 
 
-def _meet(store, name, patience):
+def _meet(store, name, patience, pause):
     store.add(name, 1)
     until = time.monotonic() + patience
     while store.add(name, 0) < dist.get_world_size():
-        if time.monotonic() > until:
+        lost = pause(0.1) or time.monotonic() > until
+        if lost and store.add(name, 0) < dist.get_world_size():
             raise ParallelError
-        time.sleep(0.1)
 
 
 @contextlib.contextmanager
@@ -90,5 +123,5 @@ def _losses():
     """What gloo and the store say, and how, when the other end of a connection is gone."""
     try:
         yield
-    except (RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise ParallelError from error

@@ -1,3 +1,5 @@
+import shutil
+
 import pytest
 
 from data.journal import Journal
@@ -12,7 +14,7 @@ def test_what_was_kept_is_read_in_any_order(tmp_path):
     assert first.pieces() == {0, 1, 3, 4}
     assert [content['piece'] for content in first.read([4, 0, 1])] == [4, 0, 1]
     assert next(second.read([3]))['text'] == 'ü\n"'
-    with pytest.raises(KeyError):
+    with pytest.raises(FileNotFoundError, match='parts was removed'):
         list(first.read([0, 2]))
     first.remove()
     assert list(tmp_path.glob('new/*')) == []
@@ -34,6 +36,18 @@ def test_a_line_that_is_cut_off_anywhere_counts_for_nothing_and_harms_no_other(t
         assert list(journal.read([0, 7])) == [[1, 2], []]
         write(12, [5])
         assert list(journal.read([12, 0])) == [[5], [1, 2]]
+
+
+def test_a_folder_that_is_removed_is_noticed_with_the_next_piece(tmp_path):
+    journal = Journal(tmp_path / 'parts')
+    write = journal.writer(0)
+    write(0, 'good')
+    shutil.rmtree(tmp_path / 'parts')
+    with pytest.raises(FileNotFoundError, match='parts was removed'):
+        write(1, 'lost')
+    with pytest.raises(FileNotFoundError, match='parts was removed'):
+        list(journal.read([0]))
+    journal.remove()
 
 
 @pytest.mark.parametrize('damage', [b'\0' * 50, b'7\n', b'null\n', b'["a"]\n', b'\xff\xfe\n', b'\n\n'])

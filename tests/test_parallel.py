@@ -1,7 +1,9 @@
 """Several processes that train one network, on a CPU through gloo."""
+import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -43,9 +45,9 @@ def training(folder, *more, processes=2):
             f'--train_anno_path={folder / "annotations/instances_train.json"}', *more]
 
 
-def from_scratch(folder, steps, *more):
+def from_scratch(folder, steps, *more, processes=2):
     return training(folder, '--pattern=0', f'--backbone_name={SMALL["backbone_name"]}', '--input_size=256',
-                    f'--steps={steps}', *more)
+                    f'--steps={steps}', *more, processes=processes)
 
 
 def wait_until(happened):
@@ -149,6 +151,63 @@ def test_when_a_process_is_killed_the_other_says_so_and_a_restart_goes_on(folder
     assert step % 3 == 0
     python(tmp_path, *training(folder, '--pattern=1', f'--model_path={newest}', f'--steps={step + 1}', processes=1))
     assert len(list((tmp_path / 'out').glob(f'step{step + 1:07d}*.pd'))) == 1
+
+
+def start_two(tmp_path, *arguments):
+    """Two processes as on two machines, where no launcher sees what becomes of both. What they say is in 0 and 1."""
+    with contextlib.ExitStack() as held:
+        free = [held.enter_context(socket.create_server(('127.0.0.1', 0))).getsockname()[1] for _ in range(2)]
+    places = [f'127.0.0.1:{port}' for port in free]
+    processes = []
+    for rank, place in enumerate(places):
+        environment = {**ENVIRONMENT, 'PADDLE_TRAINERS_NUM': '2', 'PADDLE_TRAINER_ID': f'{rank}',
+                       'PADDLE_TRAINER_ENDPOINTS': ','.join(places), 'PADDLE_CURRENT_ENDPOINT': place,
+                       'PADDLE_DISTRI_BACKEND': 'gloo'}
+        with open(tmp_path / f'{rank}', 'w') as printed:
+            processes.append(subprocess.Popen([sys.executable, *map(str, arguments)], cwd=tmp_path, env=environment,
+                                              stdout=printed, stderr=printed))
+    return processes
+
+
+@pytest.mark.parametrize('victim', [0, 1])
+def test_a_process_that_waits_for_one_that_is_killed_ends_without_a_launcher(tmp_path, victim):
+    script = tmp_path / 'wait.py'
+    script.write_text("import sys, time\nfrom model.parallel import ParallelError, join, wait_for_all\n"
+                      f"if join()[0] == {victim}:\n    print('joined', flush=True)\n    time.sleep(600)\n"
+                      "try:\n    wait_for_all()\nexcept ParallelError as error:\n    sys.exit(f'{error}')\n")
+    processes = start_two(tmp_path, script)
+    try:
+        wait_until(lambda: 'joined' in (tmp_path / f'{victim}').read_text())
+        time.sleep(1)
+        assert processes[1 - victim].poll() is None
+        processes[victim].kill()
+        assert processes[1 - victim].wait(5) == 1
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    said = (tmp_path / f'{1 - victim}').read_text().splitlines()
+    assert said.count('another process has ended or cannot be reached; its own log may tell why') == 1
+
+
+def test_a_launcher_that_ends_all_when_one_is_killed_need_not_wait_for_a_long_step(folder, tmp_path):
+    processes = start_two(tmp_path, *from_scratch(folder, 1000, '--batch_size=16', processes=1))
+    try:
+        wait_until(lambda: 'step 1/' in (tmp_path / '0').read_text())
+        time.sleep(0.5)  # into the second step
+        processes[1].kill()
+        time.sleep(0.2)
+        for _ in range(2):  # as it does
+            processes[0].send_signal(signal.SIGTERM)
+            time.sleep(0.5)
+        assert processes[0].wait(10) == 2
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    said = (tmp_path / '0').read_text()
+    assert 'step 2/' not in said and 'stopping' not in said and 'Traceback' not in said
+    assert said.count('\ntrain.py: error: another process has ended or cannot be reached; ') == 1
 
 
 def processes_of(folder):

@@ -1,6 +1,7 @@
 """test_dev.py, stopped in every way: it goes on where it was, and writes the same bytes."""
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import paddle
+import psutil
 import pytest
 from networks import SMALL
 
@@ -101,7 +103,7 @@ def done(out):
 
 def test_a_run_that_is_stopped_again_and_again_writes_the_same_bytes(folder, whole, tmp_path):
     before = 0
-    for pieces, number in ((1, signal.SIGKILL), (4, signal.SIGINT), (8, signal.SIGKILL), (11, signal.SIGTERM)):
+    for pieces, number in ((1, signal.SIGKILL), (3, signal.SIGINT), (5, signal.SIGKILL), (7, signal.SIGTERM)):
         stop(folder, tmp_path, lambda pieces=pieces: done(tmp_path) >= pieces, number)
         assert before < done(tmp_path) < 15
         before = done(tmp_path)
@@ -142,10 +144,61 @@ def test_processes_share_the_pictures_and_what_one_did_before(folder, whole, tmp
     stop(folder, tmp_path, lambda: done(tmp_path) >= 3)
     status, printed = run(folder, tmp_path, launch=LAUNCH)
     assert 'Wrote what was found in 24 pictures' in printed and 'Pictures that were left out: 6' in printed
+    assert_same_objects(written(tmp_path), whole)
+
+
+def test_a_journal_that_is_removed_under_a_run_is_told_at_once_and_the_same_command_writes_the_same_bytes(
+        folder, whole, tmp_path):
+    process = subprocess.Popen(command(folder, tmp_path), env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
+    while not done(tmp_path):
+        assert process.poll() is None
+        time.sleep(0.001)
+    name = parts(tmp_path).folder.name
+    shutil.rmtree(tmp_path / name)
+    _, said = process.communicate()
+    assert process.returncode == 2
+    assert 'Traceback' not in said and said.splitlines()[-1] == (
+        f'test_dev.py: error: {tmp_path / "all_results.json"}: cannot be written ({name} was removed); check that its '
+        'folder may be written to and has room, and give the same command again')
+    assert not list(tmp_path.iterdir())
+    run(folder, tmp_path)
+    assert written(tmp_path) == whole
+
+
+def assert_same_objects(some, others):
     for name in FILES[::2]:
-        together, alone = (json.loads(content) for content in (written(tmp_path)[name], whole[name]))
-        assert [one['image_id'] for one in together] == [one['image_id'] for one in alone]
-        np.testing.assert_allclose([one['score'] for one in together], [one['score'] for one in alone], atol=1e-5)
+        found, expected = (json.loads(files[name]) for files in (some, others))
+        assert [one['image_id'] for one in found] == [one['image_id'] for one in expected]
+        np.testing.assert_allclose([one['score'] for one in found], [one['score'] for one in expected], atol=1e-5)
+
+
+@pytest.mark.parametrize('victim', [0, 1])
+def test_when_one_of_two_processes_is_killed_the_other_says_so_and_the_same_command_goes_on(folder, whole, tmp_path,
+                                                                                            victim):
+    launcher = subprocess.Popen(command(folder, tmp_path, launch=LAUNCH), cwd=tmp_path, env=ENVIRONMENT,
+                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while not done(tmp_path):
+            assert launcher.poll() is None
+            time.sleep(0.001)
+        ranks = {child.environ()['PADDLE_TRAINER_ID']: child for child in psutil.Process(launcher.pid).children()}
+        everyone = [descendant for child in ranks.values() for descendant in (child, *child.children())]
+        ranks[f'{victim}'].kill()
+        _, left = psutil.wait_procs(everyone, 10)  # the launcher looks every second or three
+        assert not left
+    finally:
+        launcher.kill()
+        launcher.wait()
+    said = (tmp_path / f'log/workerlog.{1 - victim}').read_text()
+    assert 'Traceback' not in said
+    assert [line for line in said.splitlines() if line.startswith('test_dev.py: ')] == [
+        'test_dev.py: error: another process has ended or cannot be reached; its own log may tell why. The same '
+        'command goes on from here']
+    before = done(tmp_path)
+    assert 0 < before < 15
+    _, printed = run(folder, tmp_path)
+    assert f'Going on: {2 * before} of 30' in printed
+    assert_same_objects(written(tmp_path), whole)
 
 
 def test_a_full_disk_loses_nothing_that_was_done(folder, whole, tmp_path):

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -232,6 +233,40 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(folder, tmp_path):
     assert all(load_checkpoint(path, training=True).velocity for path in saved.values())
 
 
+def test_a_folder_that_becomes_read_only_leaves_the_last_checkpoint_whole(folder, tmp_path):
+    (tmp_path / 'small').mkdir()
+    if in_small_space(1, tmp_path / 'small', tmp_path / 'nothing', 'mount', '-o', 'remount,ro', tmp_path / 'small'
+                      ).returncode:
+        pytest.skip('no folder can be made read-only here')
+    script = f"""said={tmp_path / 'said'}; "$@" 2> $said & run=$!
+until grep -q ^saved $said; do kill -0 $run || exit; sleep 0.01; done
+until mount -o remount,ro {tmp_path / 'small'}; do sleep 0.001; done
+wait $run"""
+    done = in_small_space(600, tmp_path / 'small', tmp_path / 'copy', 'sh', '-c', script, 'sh', sys.executable,
+                          ROOT / 'train.py', *flags(folder, steps=30, save_interval=2, save_dir=tmp_path / 'small'))
+    said = (tmp_path / 'said').read_text()
+    assert done.returncode == 2, said
+    assert said.splitlines()[-1].endswith(': Read-only file system; the last checkpoint is whole')
+    assert said.count('train.py: error: ') == 1 and 'Traceback' not in said
+    saved = checkpoints(tmp_path / 'copy')
+    assert list(saved)
+    assert all(load_checkpoint(path, training=True).velocity for path in saved.values())
+
+
+def test_a_folder_that_is_removed_under_a_run_is_made_again(folder, tmp_path):
+    process = subprocess.Popen([sys.executable, ROOT / 'train.py',
+                                *flags(folder, steps=8, save_interval=2, save_dir=tmp_path / 'out')],
+                               stderr=subprocess.PIPE, text=True)
+    while not process.stderr.readline().startswith('saved '):
+        assert process.poll() is None
+    shutil.rmtree(tmp_path / 'out')
+    _, rest = process.communicate()
+    assert process.returncode == 0, rest
+    assert sorted(checkpoints(tmp_path / 'out')) == [4, 6, 8]
+    told = [json.loads(line)['step'] for line in (tmp_path / 'out/log.jsonl').read_text().splitlines()]
+    assert told == list(range(told[0], 9)) and told[0] <= 4
+
+
 def start(*arguments):
     """A run that has done its second step, and may go on for long."""
     process = subprocess.Popen([sys.executable, ROOT / 'train.py', *arguments], stderr=subprocess.PIPE, text=True,
@@ -379,6 +414,28 @@ def test_lines_as_they_are_typed(folder, tmp_path, line, step, folder_of_weights
     saved = load_checkpoint(new, training=True)
     assert saved.step == int(line.partition('--initial_step=')[2].split()[0]) + 1
     assert train.Recipe(**saved.recipe) == FINETUNING
+
+
+def test_a_kill_while_a_checkpoint_is_removed_leaves_no_half_of_one(tmp_path):
+    """Half of one would be the newest by its date, and one without its averaged weights even loads."""
+    script = ('import os, signal, shutil, train\nfrom pathlib import Path\n'
+              'remove = os.unlink\n'
+              'def half(*arguments, **more):\n    remove(*arguments, **more)\n'
+              '    os.kill(os.getpid(), signal.SIGKILL)\n'
+              'os.unlink = half\n'
+              'train.keep_newest(Path("."))\n')
+    for step in range(16):
+        path = tmp_path / f'step{step:07d}-ep000-loss5.000.pd'
+        path.mkdir()
+        for name in ('meta.json', 'model.safetensors', 'averaged.safetensors'):
+            (path / name).write_text('')
+        os.utime(path, (step, step))
+    killed = subprocess.run([sys.executable, '-c', script], cwd=tmp_path, env={**os.environ, 'PYTHONPATH': f'{ROOT}'})
+    assert killed.returncode == -signal.SIGKILL
+    assert sorted(path.name for path in tmp_path.glob('step*')) == [
+        f'step{step:07d}-ep000-loss5.000.pd' for step in range(1, 16)]
+    assert all(len(list(path.iterdir())) == 3 for path in tmp_path.glob('step*'))
+    assert len(list(tmp_path.glob('.step0000000*.draft'))) == 1  # to be removed when no one can be at it any more
 
 
 def test_only_the_newest_15_checkpoints_are_kept_and_nothing_else_is_touched(tmp_path):

@@ -66,7 +66,8 @@ class Log:
             self.bar.set_postfix_str(f'{data_time:.2f} s of a step waiting for data', refresh=False)
 
     def write(self, step, **numbers):
-        """Put numbers about a step into the file."""
+        """Put numbers about a step into the file. Its folder is made where somebody has removed it."""
+        self.file.parent.mkdir(parents=True, exist_ok=True)
         with open(self.file, 'a', encoding='utf-8') as file:
             file.write(json.dumps({'time': round(time.time(), 3), 'step': step, **numbers}) + '\n')
         if self.scalars:

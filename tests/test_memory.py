@@ -1,0 +1,42 @@
+"""What `python -m benchmarks.memory` measures at length, in short: nothing is left open or behind."""
+import itertools
+
+import numpy as np
+import psutil
+import pytest
+
+from benchmarks.memory import handles, predictions, samples
+from data.workers import work_ahead
+
+
+@pytest.mark.parametrize('work, number', [('samples', 400), ('onnx', 60), ('paddle', 12)])
+def test_open_files_do_not_grow_with_samples_or_predictions(tmp_path, work, number):
+    if work == 'onnx':
+        pytest.importorskip('onnxruntime')
+    working = samples(tmp_path) if work == 'samples' else predictions(work)
+    seen = [handles() for _ in itertools.islice(working, number)]
+    working.close()
+    assert min(seen[-number // 4:]) <= max(seen[:number // 4])  # a worker may just be reading a picture
+    assert not psutil.Process().children()
+
+
+def inverse(item):
+    return np.ones(10) * (1 // item)
+
+
+@pytest.mark.parametrize('end', ['left early', 'failed', 'over'])
+def test_neither_open_files_nor_processes_are_left_behind_however_an_iteration_ends(end):
+    seen = []
+    for _ in range(20):
+        work = work_ahead(inverse, [1, 2, 3, 0 if end == 'failed' else 4, 5, 6], 2)
+        next(work)
+        if end == 'left early':
+            work.close()
+        elif end == 'failed':
+            with pytest.raises(ZeroDivisionError):
+                list(work)
+        else:
+            assert len(list(work)) == 5
+        seen.append(handles())
+    assert set(seen) == {seen[0]}
+    assert not psutil.Process().children()
