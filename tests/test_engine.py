@@ -200,6 +200,7 @@ def test_the_program_of_the_docs_finds_what_the_scripts_find(tmp_path):
         assert int(area) == pytest.approx(found.full_mask(i).sum(), rel=0.01, abs=2)
 
 
+@needs_onnx
 def test_bfloat16_finds_nearly_the_same():
     openvino = pytest.importorskip('openvino')
     if 'BF16' not in openvino.Core().get_property('CPU', 'OPTIMIZATION_CAPABILITIES'):
