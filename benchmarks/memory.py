@@ -8,8 +8,10 @@ new any more. The exit status is 1 if it grows by more than a MB in a thousand.
 import argparse
 import gc
 import itertools
+import multiprocessing
 import sys
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -26,15 +28,21 @@ def main():
     parser.add_argument('--predictions', type=int, default=5_000)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        runs = [('training samples', samples(folder), args.samples)]
-        runs += [(f'predictions by {engine}', predictions(engine), args.predictions) for engine in ('onnx', 'paddle')]
-        grown = [growth(*run) > MOST for run in runs]
+        runs = [('training samples', samples, folder, args.samples)]
+        runs += [(f'predictions by {engine}', predictions, engine, args.predictions) for engine in ('onnx', 'paddle')]
+        grown = [alone(growth, *run) > MOST for run in runs]
     return int(any(grown))
 
 
-def growth(title, work, number):
+def alone(function, *arguments):
+    """What a function returns in a new process. The memory that another one gave back would be used up slowly."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context('spawn')) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def growth(title, begin, argument, number):
     """MB in a thousand by which memory grows in the second half of a generator that yields after each piece of work."""
-    every, places, megabytes = max(number // MEASUREMENTS, 1), [], []
+    work, every, places, megabytes = begin(argument), max(number // MEASUREMENTS, 1), [], []
     files = None
     for i, _ in enumerate(itertools.islice(work, number), 1):
         if i % every == 0 and i >= number // 2:
