@@ -98,11 +98,12 @@ def draw_prototypes(predictor, picture):
     """
     from matplotlib.figure import Figure
     boxes, scores, coefficients, prototypes = predictor.forward([predictor.prepare(picture)])[0]
-    anchor = int(scores[:, 1:].max(1).argmax())
+    best = scores[:, 1:].max(1)
+    if best.max(initial=0) <= 0.05:
+        raise ValueError('nothing was found in it')
+    anchor = int(best.argmax())
     small = detect(boxes[[anchor]], scores[[anchor]], coefficients[[anchor]], prototypes, picture.shape[:2],
                    score_threshold=0.05, max_detections=1)
-    if not len(small.classes):
-        raise ValueError('nothing was found in it')
     weights = coefficients[anchor]
     order = np.argsort(-np.abs(weights))
     rows = -(-(len(order) + 2) // CELLS)
