@@ -5,11 +5,15 @@
 import argparse
 import json
 import sys
+from pathlib import Path
 
 from command_line import batch_flags, count, given_path, prediction_flags, predictor_of, run
 from data.coco import AnnotationError, CocoDataset
+from data.curves import LogError, read_log
+from data.errors import Errors
 from data.evaluation import check_classes, evaluate, evaluate_results
 from data.pictures import one_line
+from data.report import write_report
 from data.results import ResultsError, read_results
 from data.workers import WorkerError
 from model.checkpoint import CheckpointError
@@ -36,6 +40,9 @@ def parse_arguments(argv=None):
                              'no pictures (default: none)')
     parser.add_argument('--json', type=given_path, metavar='FILE',
                         help='also write every figure to this file, for machines (default: none)')
+    parser.add_argument('--report', type=given_path, metavar='FILE',
+                        help='also write a page to look at in a browser, such as results/report.html: figures, curves, '
+                             'AP by class, what was taken for what, and the worst pictures (default: none)')
     return parser.parse_args(argv)
 
 
@@ -43,13 +50,17 @@ def main(argv=None):
     """Print the figures. Returns the exit status."""
     args = parse_arguments(argv)
     try:
-        dataset = read_dataset(args.valid_anno_path, None if args.results else args.valid_images_path)
-        if args.json:
-            check_writable(args.json)
-        figures, problems = judge_results(args, dataset) if args.results else judge_checkpoint(args, dataset)
-        print(figures)
+        dataset = read_dataset(args.valid_anno_path, args.valid_images_path, pictures=not args.results)
+        for path in filter(None, (args.json, args.report)):
+            check_writable(path)
+        errors = Errors(len(dataset.classes)) if args.report else None
+        figures, problems = (judge_results if args.results else judge_checkpoint)(args, dataset, errors)
+        print(figures, flush=True)
         if args.json:
             write_figures(args.json, figures, dataset.classes, problems)
+        if args.report:
+            write_report(args.report, dataset, figures, errors, about(args), problems, log_of(args), args.num_workers)
+            print(f'\nOpen {one_line(args.report)} in a browser')
     except (AnnotationError, CheckpointError, DeviceError, ResultsError, WorkerError) as error:
         print(f'eval.py: error: {error}', file=sys.stderr)
         return 2
@@ -63,26 +74,26 @@ def main(argv=None):
     return 1 if problems else 0
 
 
-def judge_checkpoint(args, dataset):
-    """`AveragePrecision` of the checkpoint, and a line for each picture that could not be read."""
+def judge_checkpoint(args, dataset, errors):
+    """`AveragePrecision` of the checkpoint, and a line for each picture that could not be read. `Errors` are added."""
     predictor = predictor_of(args)
     check_classes(dataset, predictor.classes)
-    return evaluate(predictor, dataset, args.batch_size, args.max_images, args.num_workers)
+    return evaluate(predictor, dataset, args.batch_size, args.max_images, args.num_workers, errors)
 
 
-def judge_results(args, dataset):
-    """`AveragePrecision` of the file of results, and no problems."""
+def judge_results(args, dataset, errors):
+    """The same of the file of results, and no problems."""
     boxes, masks = read_results(args.results, dataset)
-    return evaluate_results(dataset, boxes, masks, args.max_images, args.num_workers), []
+    return evaluate_results(dataset, boxes, masks, args.max_images, args.num_workers, errors), []
 
 
-def read_dataset(annotations_path, images_path):
-    """The dataset, after a look at what is wrong with it. Without a folder its pictures are not looked for."""
-    dataset = CocoDataset(annotations_path, images_path or '')
+def read_dataset(annotations_path, images_path, pictures):
+    """The dataset, after a look at what is wrong with it, and if they are needed for its pictures."""
+    dataset = CocoDataset(annotations_path, images_path)
     if not dataset.has_annotations:
         raise AnnotationError(f'{annotations_path}: has no annotations to judge by; '
                               'use test_dev.py for such a file')
-    if images_path:
+    if pictures:
         dataset.check_folder()
     if dataset.warnings:
         print(*dataset.warnings[:WARNINGS_SHOWN], f'Annotations that are left out: {len(dataset.warnings)}',
@@ -105,6 +116,23 @@ def write_figures(path, figures, classes, problems):
     with replacing(path) as file:
         json.dump(content, file, indent=1)
         file.write('\n')
+
+
+def about(args):
+    """What is judged, in the words of the report."""
+    choices = ', '.join(f'{name} {getattr(args, name)}'
+                        for name in ('obj_threshold', 'nms_threshold', 'top_k', 'cross_class_nms'))
+    judged = {'results': args.results} if args.results else {'weights': args.model_path, 'thresholds': choices}
+    first = {'pictures': f'the first {args.max_images}'} if args.max_images else {}
+    return {name: str(value) for name, value in {**judged, 'annotations': args.valid_anno_path, **first}.items()}
+
+
+def log_of(args):
+    """The log of the run that a checkpoint is of, None where it is not beside it."""
+    try:
+        return None if args.results else read_log(Path(args.model_path).absolute().parent / 'log.jsonl')
+    except LogError:
+        return None
 
 
 if __name__ == '__main__':

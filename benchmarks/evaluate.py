@@ -93,7 +93,7 @@ def evaluate(predictor, dataset, workers):
     described = [judged for judged, _ in tqdm(predict(predictor, batches, Judge(dataset), workers), total=len(batches))]
     main, others, used = time.thread_time() - main, processor_time() - used, processor_time()
     assert all(described)  # no picture was left out
-    average_precision(dataset, [one for judged in described for one in judged], workers)
+    average_precision(dataset, [one for judged in described for one, _ in judged], workers)
     seconds = {'wall': time.perf_counter() - began, 'main': main, 'others': others - main,
                'last': processor_time() - used}
     return {name: 1000 * value / len(dataset) for name, value in seconds.items()}

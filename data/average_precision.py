@@ -8,7 +8,7 @@ import contextlib
 import copy
 import functools
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, Optional
 
 import numpy as np
@@ -40,6 +40,8 @@ class AveragePrecision:
         by_class: dict of 'box' and 'mask' to a tuple of AP, one for each class.
         names: tuple of the classes' names.
         objects: tuple of how many objects of each class there are to find, crowds apart.
+        precision: dict of 'box' and 'mask' to float64 [10, 101, classes, 4]: the precision by the IoU of a hit, at
+            the recalls 0 to 1, of each class, for objects of all sizes, small, medium and large ones; or -1.
     """
     box: Optional[dict]
     mask: Optional[dict]
@@ -47,6 +49,7 @@ class AveragePrecision:
     by_class: dict
     names: tuple
     objects: tuple
+    precision: dict = field(compare=False, repr=False)
 
     def __str__(self):
         return '\n'.join([*(line for kind in self.by_iou for line in (f'{kind}:', *self._summary(kind))), '',
@@ -170,15 +173,16 @@ def average_precision(dataset, judgements, workers=0):
     parts = work_ahead(functools.partial(_add_up, ordered), [(kind, label) for kind in kinds for label in labels],
                        workers)
     totals = {kind: _total(KINDS[kind], [next(parts) for _ in labels]) for kind in kinds}
-    precision = {kind: total.eval['precision'][..., 0, -1] for kind, total in totals.items()}  # IoU, recall, class
+    precision = {kind: total.eval['precision'][..., -1] for kind, total in totals.items()}
+    overall = {kind: values[..., 0] for kind, values in precision.items()}
     twelve = {kind: {name: float(figure) for (name, *_), figure in zip(FIGURES, total.stats)}
               for kind, total in totals.items()}
     return AveragePrecision(
         twelve.get('box'), twelve.get('mask'),
-        by_iou={kind: {f'{iou:.2f}': _mean(part) for iou, part in zip(totals[kind].params.iouThrs, precision[kind])}
+        by_iou={kind: {f'{iou:.2f}': mean(part) for iou, part in zip(totals[kind].params.iouThrs, overall[kind])}
                 for kind in kinds},
-        by_class={kind: tuple(_mean(part) for part in np.moveaxis(precision[kind], 2, 0)) for kind in kinds},
-        names=dataset.classes.names, objects=tuple(sum(one.objects for one in ordered).tolist()))
+        by_class={kind: tuple(mean(part) for part in np.moveaxis(overall[kind], 2, 0)) for kind in kinds},
+        names=dataset.classes.names, objects=tuple(sum(one.objects for one in ordered).tolist()), precision=precision)
 
 
 def _add_up(judgements, part):
@@ -203,8 +207,8 @@ def _total(iou_type, classes):
     return total
 
 
-def _mean(precision):
-    """Over what there is; -1 if there is nothing."""
+def mean(precision):
+    """The mean of any part of `AveragePrecision.precision`, over what there is; -1 if there is nothing."""
     there = precision[precision > -1]
     return float(there.mean()) if there.size else -1.0
 

@@ -58,7 +58,7 @@ def draw_curves(steps, title):
     """
     from matplotlib.figure import Figure
     panels = [_draw_loss, _draw_parts, _draw_ap, _draw_rate, _draw_time]
-    if not _series(steps, 'mask_ap')[0].size:
+    if not finite(steps, 'mask_ap')[0].size:
         panels.remove(_draw_ap)
     columns = (len(panels) + 1) // 2
     figure = Figure(figsize=(6 * columns, 7.5), layout='constrained')
@@ -72,7 +72,7 @@ def draw_curves(steps, title):
 
 
 def _draw_loss(axes, steps):
-    at, values = _series(steps, 'loss')
+    at, values = finite(steps, 'loss')
     axes.plot(at, values, color='tab:blue', alpha=0.3, linewidth=0.8)
     axes.plot(at, smooth(values), color='tab:blue')
     axes.set_title('loss')
@@ -81,7 +81,7 @@ def _draw_loss(axes, steps):
 
 def _draw_parts(axes, steps):
     for name in LOSSES:
-        at, values = _series(steps, name)
+        at, values = finite(steps, name)
         if at.size:
             axes.plot(at, smooth(values), label=name.replace('_', '-'))
     axes.set_title('its parts, smoothed')
@@ -91,27 +91,27 @@ def _draw_parts(axes, steps):
 
 def _draw_ap(axes, steps):
     for name in ('box_ap', 'mask_ap'):
-        axes.plot(*_series(steps, name), marker='o', markersize=3, label=name.partition('_')[0])
+        axes.plot(*finite(steps, name), marker='o', markersize=3, label=name.partition('_')[0])
     axes.set_title('AP on the validation pictures')
     axes.set_ylim(bottom=0)
     axes.legend()
 
 
 def _draw_rate(axes, steps):
-    axes.plot(*_series(steps, 'lr'))
+    axes.plot(*finite(steps, 'lr'))
     axes.set_title('learning rate')
     axes.set_ylim(bottom=0)
 
 
 def _draw_time(axes, steps):
     for name, label in (('step_time', 'all of it'), ('data_time', 'waiting for data')):
-        axes.plot(*_series(steps, name), label=label)
+        axes.plot(*finite(steps, name), label=label)
     axes.set_title('seconds a step')
     axes.set_ylim(bottom=0)
     axes.legend()
 
 
-def _series(steps, name):
+def finite(steps, name):
     """The steps that have a finite number of that name, and the numbers."""
     pairs = [(step, numbers[name]) for step, numbers in steps.items() if np.isfinite(numbers.get(name, np.nan))]
     return np.array(pairs).reshape(-1, 2).T

@@ -17,9 +17,25 @@ def polygons(mask, corner=(0, 0), tolerance=TOLERANCE):
     Returns:
         list of float64 [m, 2], x y, m at least 3, largest first.
     """
-    found = [outline for part in _without_holes(np.asarray(mask)) for outline in _outlines(part)]
-    found.sort(key=cv2.contourArea, reverse=True)
-    return [_simplify(outline, 2 * tolerance) / 2 + corner for outline in found]
+    found = [outline for part in _without_holes(np.asarray(mask)) for outline in _outlines(part, cv2.RETR_EXTERNAL)]
+    return [outline + corner for outline in _in_pixels(found, tolerance)]
+
+
+def outlines(mask, tolerance=TOLERANCE):
+    """The same of a mask whose holes are to be seen: theirs are among the outlines, to be filled by the even-odd rule.
+
+    Args:
+        mask: bool [h, w].
+        tolerance: as in `polygons`.
+    Returns:
+        list as of `polygons`.
+    """
+    return _in_pixels(_outlines(np.asarray(mask), cv2.RETR_CCOMP), tolerance)
+
+
+def _in_pixels(found, tolerance):
+    """Outlines in half pixels → simpler ones, largest first."""
+    return [_simplify(outline, 2 * tolerance) / 2 for outline in sorted(found, key=cv2.contourArea, reverse=True)]
 
 
 def _simplify(outline, tolerance):
@@ -42,10 +58,10 @@ def _without_holes(mask):
     return [*_without_holes(left), *_without_holes(right)]
 
 
-def _outlines(mask):
+def _outlines(mask, mode):
     """The outlines in half pixels, int32 [m, 1, 2]. They go along the corners of pixels, not through their middles."""
     height, width = mask.shape
     corners = np.zeros((2 * height + 1, 2 * width + 1), np.uint8)
     corners[1::2, 1::2] = mask
     corners = cv2.dilate(corners, np.ones((3, 3), np.uint8))
-    return cv2.findContours(corners, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)[0]
+    return cv2.findContours(corners, mode, cv2.CHAIN_APPROX_SIMPLE)[0]

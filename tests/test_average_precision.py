@@ -39,7 +39,7 @@ def judged(dataset, change=lambda detections: detections):
 def precision(dataset, pictures, image_ids=None):
     """Average precision of Detections by image id."""
     nothing = found().select([])
-    return average_precision(dataset, [Judge(dataset)(picture, pictures.get(picture.id, nothing))
+    return average_precision(dataset, [Judge(dataset)(picture, pictures.get(picture.id, nothing))[0]
                                        for picture in dataset.images if image_ids is None or picture.id in image_ids])
 
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from data.masks import rasterise
-from data.polygons import polygons
+from data.polygons import outlines, polygons
 
 
 def iou(one, other):
@@ -39,6 +39,15 @@ def test_polygons_have_the_pixels_of_their_mask(kind):
     exact = rasterise(polygons(mask, tolerance=0), mask.shape)
     assert iou(exact, mask) > (0.98 if kind == 'noise' else 0.995)
     assert iou(rasterise(polygons(mask), mask.shape), mask) > 0.93
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_outlines_have_the_pixels_of_their_mask_by_the_even_odd_rule(kind):
+    mask = drawn(kind)
+    found = outlines(mask, tolerance=0)
+    filled = np.logical_xor.reduce([rasterise([outline], mask.shape) for outline in found])
+    assert iou(filled, mask) > (0.98 if kind == 'noise' else 0.995)
+    assert len(found) == {'disk': 1, 'ring': 2, 'two holes': 3, 'parts': 2, 'whole': 1}.get(kind, len(found))
 
 
 def test_a_rectangle_has_four_points_at_its_corners():

@@ -1,0 +1,156 @@
+"""An evaluation → one page to look at, that needs nothing but a browser.
+
+What the page shows is put together here; how it shows that, `report.html` says.
+"""
+import base64
+import functools
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+from pycocotools import mask as mask_api
+from tqdm import tqdm
+
+from data.average_precision import FIGURES, mean
+from data.curves import LOSSES, finite, smooth
+from data.errors import IOU, NOTHING, SCORE, match
+from data.pictures import PictureError
+from data.polygons import outlines
+from data.visualize import colour
+from data.workers import work_ahead
+from model.files import replacing
+
+TEMPLATE = Path(__file__).with_name('report.html')
+SIDE, QUALITY = 400, 60  # of a picture in the gallery: pixels, and of its JPEG
+CURVES = (0, 5, 8)  # whose places among the IoUs of a hit: 0.50, 0.75, 0.90
+SIZES = ('small', 'medium', 'large')
+POINTS = 300  # of a training curve
+
+
+def write_report(path, dataset, figures, errors, about, problems=(), steps=None, workers=0):
+    """Writes the page, with a progress bar. It is either complete or untouched.
+
+    Args:
+        path: str or Path of an HTML file; its folder is made where it is missing.
+        dataset: `CocoDataset` with annotations. A picture that cannot be read is shown without its pixels.
+        figures: `AveragePrecision`.
+        errors: `Errors`.
+        about: dict of str, what was judged, in words.
+        problems: list of str, lines on pictures that could not be judged.
+        steps: the training run's log, as `curves.read_log` returns it; None for none.
+        workers: number of processes; 0 does it in this one.
+    Raises:
+        OSError: it cannot be written.
+        WorkerError: as in `workers.work_ahead`.
+    """
+    worst = errors.worst()
+    gallery = work_ahead(functools.partial(_card, dataset), worst, workers)
+    content = {
+        'about': about, 'problems': list(problems), 'shown': {'score': SCORE, 'iou': IOU},
+        'figures': [{'name': name, 'iou': iou, 'size': size, 'most': most,
+                     **{kind: _known(getattr(figures, kind)[name]) for kind in figures.by_iou}}
+                    for name, iou, size, most in FIGURES],
+        'by_iou': {kind: [[iou, _known(value)] for iou, value in values.items()]
+                   for kind, values in figures.by_iou.items()},
+        'classes': _classes(dataset.classes, figures),
+        'curves': {kind: _curves(precision) for kind, precision in figures.precision.items()},
+        'pairs': [[*pair, number] for pair, number in sorted(errors.pairs.items())],
+        'pictures': errors.pictures,
+        'training': _training(steps) if steps else None,
+        'gallery': list(tqdm(gallery, total=len(worst), desc='report', unit=' pictures', mininterval=1)),
+    }
+    head, tail = TEMPLATE.read_text(encoding='ascii').split('{{content}}')
+    with replacing(path) as file:
+        file.write(head)
+        file.write(json.dumps(content, separators=(',', ':')).replace('<', '\\u003c'))  # no tag ends the script
+        file.write(tail)
+
+
+def _known(value):
+    """A figure of COCO's, None where there is nothing to be found."""
+    return None if value < 0 else round(value, 4)
+
+
+def _classes(classes, figures):
+    """A dict for each class, with its figures by kind."""
+    return [{'id': id, 'name': name, 'objects': objects, 'colour': '#{2:02x}{1:02x}{0:02x}'.format(*colour(label)),
+             **{kind: _by_class(precision[:, :, label]) for kind, precision in figures.precision.items()}}
+            for label, (id, name, objects) in enumerate(zip(classes.ids, classes.names, figures.objects, strict=True))]
+
+
+def _by_class(precision):
+    """The figures of a class from its precision [IoUs, recalls, sizes]."""
+    everywhere = precision[:, :, 0]
+    return {'AP': _known(mean(everywhere)), 'AP50': _known(mean(everywhere[0])), 'AP75': _known(mean(everywhere[5])),
+            **{size: _known(mean(precision[:, :, k])) for k, size in enumerate(SIZES, 1)}}
+
+
+def _curves(precision):
+    """Precision in thousandths at 101 recalls: for all classes and for each, by IoU; None where nothing is."""
+    def whole(values):
+        return None if values.min() < 0 else np.round(1000 * values).astype(int).tolist()
+    there = precision[:, :, precision[0, 0, :, 0] >= 0, 0]
+    overall = [whole(there[iou].mean(1)) if there.size else None for iou in CURVES]
+    return [overall, *([whole(precision[iou, :, label, 0]) for iou in CURVES] for label in range(precision.shape[2]))]
+
+
+def _training(steps):
+    """Series of a run: dict of names to lists of steps and of values, of `POINTS` at most."""
+    series = {}
+    for name in ('loss', *LOSSES, 'lr', 'box_ap', 'mask_ap'):
+        at, values = finite(steps, name)
+        if at.size:
+            values = smooth(values) if name == 'loss' or name in LOSSES else values
+            chosen = np.unique(np.linspace(0, len(at) - 1, POINTS).round().astype(int))
+            series[name] = [at[chosen].astype(int).tolist(), [float(f'{value:.4g}') for value in values[chosen]]]
+    return series
+
+
+def _card(dataset, errors):
+    """A picture of the gallery: its pixels, its objects and its results, as dict."""
+    picture = dataset.images[errors.place]
+    scale = min(1, SIDE / max(picture.width, picture.height))
+    size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+    matches = match(dataset, errors.place, errors.results)
+    labels = {id: label for label, id in enumerate(dataset.classes.ids)}
+    true, found = ([{'label': labels[one['category_id']], 'outline': _outline(one, size, scale)} for one in some]
+                   for some in (matches.objects, matches.results))
+    for result, entry in zip(found, matches.results, strict=True):
+        result['score'] = round(entry['score'], 3)
+    for o, r, iou in matches.hits:
+        true[o].update(hit=found[r]['label'], iou=round(iou, 3))
+        found[r].update(hit=true[o]['label'], iou=round(iou, 3))
+    return {'name': _name(dataset, picture), 'id': picture.id, 'size': size, 'pixels': _pixels(picture, size),
+            'quality': [[NOTHING if label is None else label, round(value, 4)]
+                        for label, value in errors.quality.items()],
+            'true': true, 'found': found}
+
+
+def _name(dataset, picture):
+    path = picture.path
+    return str(path.relative_to(dataset.images_folder) if path.is_relative_to(dataset.images_folder) else path)
+
+
+def _pixels(picture, size):
+    """A small JPEG in base64, None if the picture cannot be read."""
+    try:
+        pixels = picture.read()
+    except PictureError:
+        return None
+    if size != (picture.width, picture.height):
+        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    _, data = cv2.imencode('.jpg', pixels, (cv2.IMWRITE_JPEG_QUALITY, QUALITY))
+    return base64.b64encode(data).decode('ascii')
+
+
+def _outline(record, size, scale):
+    """Outlines in a small picture, of a mask and its holes or of a box: lists of x y x y ... in tenths of pixels."""
+    x, y, width, height = np.array(record['bbox'] if 'bbox' in record else mask_api.toBbox(record['segmentation']))
+    found = []
+    if 'segmentation' in record:
+        mask = mask_api.decode(record['segmentation'])
+        found = outlines(cv2.resize(255 * mask, size, interpolation=cv2.INTER_AREA) > 127)
+    # A mask may have no pixel that is large enough to be seen.
+    found = found or [scale * np.array([[x, y], [x + width, y], [x + width, y + height], [x, y + height]])]
+    return [np.round(10 * outline).astype(int).ravel().tolist() for outline in found]
