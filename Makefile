@@ -25,8 +25,15 @@ soak: .venv/ready-to-test
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 
+# The page of eval.py --report is tested in Chromium. Where there is none, root gets Debian's and others Playwright's;
+# where neither can be had, those tests are left out, and say so.
+BROWSER = command -v chromium || command -v chromium-browser || command -v google-chrome \
+	|| { test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -qq chromium; } \
+	|| timeout 300 .venv/bin/playwright install chromium || true
+
 .venv/ready-to-test: .venv/ready requirements-dev.txt
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@{ $(BROWSER); } > .venv/browser.log 2>&1
 	touch $@
 
 # The GPU requirements with the CPU build of the same Paddle in place of the GPU's.
