@@ -185,8 +185,9 @@ def _run_flags(group):
                             'random weights)')
     group.add_argument('--initial_step', type=whole,
                        help="step to start at (default: the checkpoint's own, or 0)")
-    group.add_argument('--steps', type=count, default=900_000, help='step to stop at (default: %(default)s)')
-    group.add_argument('--batch_size', type=count, default=8, help='pictures a step (default: %(default)s)')
+    group.add_argument('--steps', type=count, help="step to stop at (default: the checkpoint's run's; 900000)")
+    group.add_argument('--batch_size', type=count,
+                       help="pictures a step, of each process (default: the checkpoint's run's; 8)")
     group.add_argument('--lr', type=positive,
                        help="peak of the learning rate (default: the checkpoint's run's; 1e-3 for 8 pictures from "
                             'scratch, in proportion for more or fewer; 1e-4 from converted weights)')
@@ -200,8 +201,9 @@ def _run_flags(group):
     group.add_argument('--ema', type=decay, metavar='DECAY',
                        help='also average the weights over the run, 0.999 or so of the average staying in each step; '
                             "the average is what predicts (default: the checkpoint's run's; 0, no average)")
-    group.add_argument('--seed', type=whole, default=0,
-                       help='of the first weights, the order of pictures and their augmentation (default: %(default)s)')
+    group.add_argument('--seed', type=whole,
+                       help='of the first weights, the order of pictures and their augmentation (default: the '
+                            "checkpoint's run's; 0)")
     group.add_argument('--use_gpu', type=truth, metavar='{true,false}',
                        help='compute on the GPU or on the CPU (default: a GPU if there is one)')
     group.add_argument('--amp', choices=('O0', 'O1'), default='O0',
@@ -228,12 +230,13 @@ def _loss_flags(group):
                             'scratch, ce_loss from converted weights)')
     group.add_argument('--box_loss', choices=BOX_LOSSES,
                        help="(default: the checkpoint's run's; smooth_l1 from scratch, ciou from converted weights)")
-    group.add_argument('--pos_threshold', type=fraction, default=0.5,
-                       help='an anchor is to find an object from this IoU on (default: %(default)s)')
-    group.add_argument('--neg_threshold', type=fraction, default=0.4,
-                       help='and is background under this one (default: %(default)s)')
-    group.add_argument('--negpos_ratio', type=count, default=3,
-                       help='background anchors for each that finds an object, in ohem_loss (default: %(default)s)')
+    group.add_argument('--pos_threshold', type=fraction,
+                       help="an anchor is to find an object from this IoU on (default: the checkpoint's run's; 0.5)")
+    group.add_argument('--neg_threshold', type=fraction,
+                       help="and is background under this one (default: the checkpoint's run's; 0.4)")
+    group.add_argument('--negpos_ratio', type=count,
+                       help='background anchors for each that finds an object, in ohem_loss (default: the '
+                            "checkpoint's run's; 3)")
 
 
 def _network_flags(group):

@@ -1,4 +1,5 @@
 """Train YOLACT++ on a COCO-style dataset."""
+import contextlib
 import dataclasses
 import math
 import os
@@ -28,7 +29,7 @@ from model.config import ConfigError, preset
 from model.device import DeviceError, choose_device
 from model.predictor import Predictor
 from training.interruption import Interruption
-from training.log import Log, say
+from training.log import Listener, Log, say
 from training.recipe import CONF_LOSSES, MOMENTUM, WEIGHT_DECAY, Recipe, choose_recipe, learning_rate
 
 CHECKPOINTS_KEPT = 15
@@ -40,12 +41,13 @@ MOST_SKIPPED = 10  # steps in a row whose loss is not finite
 def main(argv=None):
     """Train until --steps. Returns the exit status."""
     args = training_arguments(argv)
-    try:
-        with Interruption() as interruption:
-            return run_training(args, interruption)
-    except KeyboardInterrupt:
-        print('train.py: stopped at once; the last checkpoint is whole', file=sys.stderr)
-        return 128 + signal.SIGINT
+    with contextlib.redirect_stderr(Listener(sys.stderr)):
+        try:
+            with Interruption() as interruption:
+                return run_training(args, interruption)
+        except KeyboardInterrupt:
+            print('train.py: stopped at once; the last checkpoint is whole', file=sys.stderr)
+            return 128 + signal.SIGINT
 
 
 def run_training(args, interruption):
@@ -78,7 +80,8 @@ def open_dataset(annotations, images):
     dataset.check_folder()
     say(f'{annotations}: {len(dataset)} pictures, {len(dataset.classes)} classes')
     if dataset.warnings:
-        say(*dataset.warnings[:3], f'annotations that are left out: {len(dataset.warnings)}')
+        say(*dataset.warnings[:3], f'annotations that are left out: {len(dataset.warnings)}; python -m data.coco check '
+                                   'names them all')
     return dataset
 
 
@@ -100,6 +103,7 @@ class Run(NamedTuple):
         precision: `Precision` of a step.
         recipe: `Recipe`.
         start: step to start at.
+        best: set of str, names of the best checkpoints that it has saved; those of other runs may be beside them.
         rank, processes: which of how many processes this is; the first one writes.
     """
     network: object
@@ -108,6 +112,7 @@ class Run(NamedTuple):
     precision: object
     recipe: Recipe
     start: int
+    best: set
     rank: int = 0
     processes: int = 1
 
@@ -124,9 +129,9 @@ def start_run(args, dataset):
     choose_device(None if args.use_gpu is None else 'gpu' if args.use_gpu else 'cpu')
     precision = Precision('float32' if args.amp == 'O0' else half_precision())
     rank, processes = join()
-    paddle.seed(args.seed)
     checkpoint = open_checkpoint(args, dataset) if args.pattern == 1 else None
     recipe = recipe_of(args, checkpoint, processes)
+    paddle.seed(recipe.seed)
     network = Yolact(configure(args, dataset, checkpoint, recipe))
     start = args.initial_step or 0
     if checkpoint:
@@ -134,13 +139,13 @@ def start_run(args, dataset):
         start = start if checkpoint.step is None else checkpoint.step
     elif args.backbone_weights:
         restore(network, load_checkpoint(args.backbone_weights), args.backbone_weights, other_classes=True)
-    if start >= args.steps:
-        raise FlagError(f'step {start} is done, and --steps={args.steps} asks for no more; raise it')
+    if start >= recipe.steps:
+        raise FlagError(f'step {start} is done, and --steps={recipe.steps} asks for no more; raise it')
     if recipe.freeze_bn:
         network.freeze_batch_norm()
     optimizer = make_optimizer(network, checkpoint.velocity if checkpoint else {})
     average = Average(network, recipe.ema, checkpoint and checkpoint.averaged) if recipe.ema else None
-    return Run(network, optimizer, average, precision, recipe, start, rank, processes)
+    return Run(network, optimizer, average, precision, recipe, start, set(), rank, processes)
 
 
 def recipe_of(args, checkpoint, processes):
@@ -149,11 +154,15 @@ def recipe_of(args, checkpoint, processes):
              if getattr(args, field.name) is not None}
     earlier = checkpoint and checkpoint.recipe or {}
     try:
-        return choose_recipe(given, earlier, args.pattern == 1, args.batch_size, processes,
-                             pretrained=args.pattern == 1 or args.backbone_weights is not None)
+        recipe = choose_recipe(given, earlier, args.pattern == 1, processes,
+                               pretrained=args.pattern == 1 or args.backbone_weights is not None)
     except ValueError as error:
         raise CheckpointError(f'{args.model_path}: its recipe is damaged: {error}; give the flags anew, from another '
                               'checkpoint') from None
+    if recipe.neg_threshold > recipe.pos_threshold:
+        raise FlagError(f'--neg_threshold={recipe.neg_threshold} is above --pos_threshold={recipe.pos_threshold}, and '
+                        'an anchor between them would be both; lower it')
+    return recipe
 
 
 def configure(args, dataset, checkpoint, recipe):
@@ -216,18 +225,18 @@ def train(args, run, dataset, validation, interruption):
     from model.losses import Criterion
     from model.parallel import PATIENCE, add_up, add_up_gradients, wait_for_all
     network, optimizer, precision, recipe = run.network, run.optimizer, run.precision, run.recipe
-    criterion = Criterion(recipe.conf_loss, recipe.box_loss, args.negpos_ratio)
-    batches = Batches(dataset, network.config, args.batch_size, args.seed, args.pos_threshold, args.neg_threshold,
-                      recipe.augmentation, run.rank, run.processes)
-    pictures = args.batch_size * run.processes
-    log = Log(args.save_dir / 'log.jsonl', run.start, args.steps, args.log_interval, run.rank == 0,
+    criterion = Criterion(recipe.conf_loss, recipe.box_loss, recipe.negpos_ratio)
+    batches = Batches(dataset, network.config, recipe.batch_size, recipe.seed, recipe.pos_threshold,
+                      recipe.neg_threshold, recipe.augmentation, run.rank, run.processes)
+    pictures = recipe.batch_size * run.processes
+    log = Log(args.save_dir / 'log.jsonl', run.start, recipe.steps, args.log_interval, run.rank == 0,
               open_visualdl(args.save_dir) if args.visualdl and run.rank == 0 else None)
     network.train()
     asked = time.time()
-    for step, batch in enumerate(batches.read_ahead(run.start, args.steps, args.num_workers), run.start + 1):
+    for step, batch in enumerate(batches.read_ahead(run.start, recipe.steps, args.num_workers), run.start + 1):
         log.waiting(time.time() - asked)
         log.problems(batch.problems)
-        optimizer.set_lr(learning_rate(recipe, step - 1, args.steps, pictures))
+        optimizer.set_lr(learning_rate(recipe, step - 1, run.processes))
         statistics = [(value, value.clone()) for value in network.parameters() if value.stop_gradient]
         targets = targets_of(batch)
         positives = int(add_up(paddle.to_tensor(len(targets.positives))))
@@ -253,20 +262,22 @@ def train(args, run, dataset, validation, interruption):
             log.skip(step, dict(zip(losses, values)), batch.image_ids)
         optimizer.clear_grad()
 
-        stop = wishes or log.in_a_row == MOST_SKIPPED
-        saves = step % args.save_interval == 0 or step == args.steps or stop
-        validates = validation and not stop and (epoch > batches.epoch(step - 1) or step == args.steps)
+        stepped, stop = time.time(), wishes or log.in_a_row == MOST_SKIPPED
+        saves = step % args.save_interval == 0 or step == recipe.steps or stop
+        validates = validation and not stop and (epoch > batches.epoch(step - 1) or step == recipe.steps)
         if run.rank == 0 and saves and log.totals:
             name = f'step{step:07d}-ep{epoch:03d}-loss{log.mean():.3f}.pd'
             say(f'saved {save(args, run, dataset.classes, step, epoch, name)}')
             keep_newest(args.save_dir)
         if run.rank == 0 and validates:
-            figures = validate(run, validation)
-            log.write(step, box_ap=figures.box['AP'], mask_ap=figures.mask['AP'])
-            keep_best(args, run, dataset.classes, step, epoch, figures.mask['AP'])
+            figures = validate(run, validation, interruption, log)
+            if figures:
+                log.write(step, box_ap=figures.box['AP'], mask_ap=figures.mask['AP'])
+                keep_best(args, run, dataset.classes, step, epoch, figures.mask['AP'])
         if saves or validates:
             # The others would lose patience in a step, and the launcher ends all when one has ended.
             wait_for_all(PATIENCE)
+            log.pause(time.time() - stepped)
         if stop:
             break
         asked = time.time()
@@ -292,17 +303,25 @@ def sum_of_gradients(network):
     return paddle.add_n([parameter.grad.sum() for parameter in network.parameters() if parameter.grad is not None])
 
 
-def validate(run, dataset):
-    """Print AP on the validation pictures, of the averaged weights if there are any, and go on training."""
-    import contextlib
+def validate(run, dataset, interruption, log):
+    """Print AP on the validation pictures, of the averaged weights if there are any, and go on training.
 
+    Returns:
+        `AveragePrecision`; None if the run was asked to stop meanwhile.
+    """
     from model.paddle_engine import PaddleEngine
-    with run.average.in_place() if run.average else contextlib.nullcontext():
-        figures, problems = evaluate(Predictor.of(PaddleEngine(run.network, dataset.classes)), dataset,
-                                     workers=default_workers())
-    say(figures.table(), *problems)
-    run.network.train()
-    return figures
+    try:
+        with interruption.at_once(), run.average.in_place() if run.average else contextlib.nullcontext():
+            figures, problems = evaluate(Predictor.of(PaddleEngine(run.network, dataset.classes)), dataset,
+                                         workers=default_workers())
+        say(figures.table())
+        log.problems(problems)
+        return figures
+    except KeyboardInterrupt:
+        say('the evaluation is left out')
+        return None
+    finally:
+        run.network.train()
 
 
 def save(args, run, classes, step, epoch, name):
@@ -311,7 +330,7 @@ def save(args, run, classes, step, epoch, name):
     keys = {name: f'{parameter.name}_velocity_0' for name, parameter in run.network.named_parameters()}
     velocity = {name: state[key].numpy() for name, key in keys.items() if key in state}
     folder = args.save_dir / name
-    checkpoint = Checkpoint(run.network.config, classes, tensors_of(run.network), velocity, step, epoch, args.seed,
+    checkpoint = Checkpoint(run.network.config, classes, tensors_of(run.network), velocity, step, epoch,
                             dataclasses.asdict(run.recipe), averaged=run.average.tensors() if run.average else {})
     try:
         save_checkpoint(folder, checkpoint)
@@ -330,9 +349,11 @@ def keep_newest(save_dir):
 def keep_best(args, run, classes, step, epoch, ap):
     """Keep the checkpoint of the best mask AP of this run apart from the others."""
     earlier = {path: float(match[2]) for path in args.save_dir.iterdir()
-               if (match := BEST_NAME.fullmatch(path.name)) and int(match[1]) < step}
+               if (match := BEST_NAME.fullmatch(path.name)) and (int(match[1]) <= run.start or path.name in run.best)}
     if ap > max(earlier.values(), default=-1):
-        say(f'best so far: {save(args, run, classes, step, epoch, f"best-step{step:07d}-ap{ap:.4f}.pd")}')
+        saved = save(args, run, classes, step, epoch, f'best-step{step:07d}-ap{ap:.4f}.pd')
+        run.best.add(saved.name)
+        say(f'best so far: {saved}')
         for path in earlier:
             discard(path)
 

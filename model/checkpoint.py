@@ -1,7 +1,7 @@
 """Checkpoints: a folder that holds what a network is and what it has learnt. Loading one runs no code.
 
     step0010000-ep003-loss5.715.pd/
-        meta.json               the config, the classes, step, epoch, seed, versions
+        meta.json               the config, the classes, step, epoch, recipe, versions
         model.safetensors       parameters and batch-norm statistics by name
         optimizer.safetensors   the optimizer's velocity of each parameter, if training may go on from here
         averaged.safetensors    parameters and statistics averaged over the run, if it was asked to; these predict
@@ -32,7 +32,7 @@ OPTIMIZER, AVERAGED = 'optimizer.safetensors', 'averaged.safetensors'
 FILES = {META, MODEL, OPTIMIZER, AVERAGED}
 META_BYTES = 10 ** 7  # at the most; ten thousand classes take less than a tenth
 CLASS_LAYERS = re.compile(r'conf_layer|semantic_seg_conv|maskiou_net\.10\.')
-_PLAIN = ('step', 'epoch', 'seed', 'recipe', 'backbone_only')  # fields that JSON holds as they are
+_PLAIN = ('step', 'epoch', 'recipe', 'backbone_only')  # fields that JSON holds as they are
 _STALE = 3600  # seconds, after which nobody is still writing a draft
 
 
@@ -54,7 +54,6 @@ class Checkpoint:
         velocity: the optimizer's, by parameter name; empty when training cannot go on exactly from here.
         step: how many steps made it, None when it was converted.
         epoch: of that step.
-        seed: of the run that made it.
         recipe: dict, how that run learns, as train.py goes on with it (`training.recipe.Recipe`).
         backbone_only: whether there is nothing but a backbone, to start training from.
         averaged: numpy arrays by parameter name, averaged over the run; empty where it did not.
@@ -65,7 +64,6 @@ class Checkpoint:
     velocity: dict = field(default_factory=dict)
     step: Optional[int] = None
     epoch: Optional[int] = None
-    seed: Optional[int] = None
     recipe: Optional[dict] = None
     backbone_only: bool = False
     averaged: dict = field(default_factory=dict)
@@ -201,8 +199,8 @@ def _read_classes(described, config, backbone_only):
     return classes
 
 
-def _check_plain(step, epoch, seed, recipe, backbone_only):
-    for name, value in (('step', step), ('epoch', epoch), ('seed', seed)):
+def _check_plain(step, epoch, recipe, backbone_only):
+    for name, value in (('step', step), ('epoch', epoch)):
         if value is not None and not (type(value) is int and value >= 0):
             raise ValueError(f'{name} is {value!r}')
     if type(backbone_only) is not bool:

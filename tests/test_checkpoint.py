@@ -33,11 +33,11 @@ def folder(network, tmp_path):
 
 def test_what_is_saved_is_loaded(network, tmp_path):
     velocity = {'fpn.lat_layers.0.bias': np.arange(64, dtype=np.float32)}
-    saved = Checkpoint(network.config, CLASSES, tensors_of(network), velocity, 12, 3, 5,
+    saved = Checkpoint(network.config, CLASSES, tensors_of(network), velocity, 12, 3,
                        {'lr': 0.01, 'lr_schedule': 'cosine'})
     save_checkpoint(tmp_path / 'a' / 'b.pd', saved)
     loaded = load_checkpoint(tmp_path / 'a' / 'b.pd', training=True)
-    for field in ('config', 'classes', 'step', 'epoch', 'seed', 'recipe', 'backbone_only'):
+    for field in ('config', 'classes', 'step', 'epoch', 'recipe', 'backbone_only'):
         assert getattr(loaded, field) == getattr(saved, field)
     for tensors in ('tensors', 'velocity'):
         expected, found = getattr(saved, tensors), getattr(loaded, tensors)
@@ -148,7 +148,7 @@ def change_meta(folder, **changes):
     ({'config': None}, 'does not describe a network'),
     ({'config': {'backbone_name': 'resnet50', 'block': 'basic', 'depths': [3, 4, 6, 10 ** 9]}}, 'is outside 1 to 64'),
     ({'config': {'backbone_name': 'resnet50', 'block': 'basic', 'depths': 7}}, 'does not describe a network'),
-    ({'step': '7'}, "step is '7'"), ({'epoch': -1}, 'epoch is -1'), ({'seed': True}, 'seed is True'),
+    ({'step': '7'}, "step is '7'"), ({'epoch': -1}, 'epoch is -1'),
     ({'backbone_only': 'no'}, "backbone_only is 'no'"), ({'recipe': []}, 'recipe is'),
     ({'classes': None}, 'no classes'),
     ({'classes': {'names': ['a'], 'ids': [1]}}, '1 classes and a network of 9 with background'),

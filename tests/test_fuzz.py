@@ -263,7 +263,7 @@ def network():
 def good(scratch):
     """A checkpoint's folder."""
     save_checkpoint(scratch / 'good.pd', halve(Checkpoint(
-        network().config, Classes('abcdefgh', range(8)), tensors_of(network()), step=1, epoch=1, seed=1,
+        network().config, Classes('abcdefgh', range(8)), tensors_of(network()), step=1, epoch=1,
         recipe={'lr': 0.1})))
     (scratch / 'bad.pd').mkdir()
     return scratch / 'good.pd'

@@ -5,8 +5,8 @@ import pytest
 from training.recipe import FINETUNING, PUBLISHED, Recipe, choose_recipe, learning_rate
 
 
-def recipe(lr_schedule, lr=1e-3):
-    return Recipe(lr, lr_schedule, 'ce_loss', 'ciou')
+def recipe(lr_schedule, lr=1e-3, steps=800_000):
+    return Recipe(lr, lr_schedule, 'ce_loss', 'ciou', steps)
 
 
 @pytest.mark.parametrize('step, steps, schedule, expected', [
@@ -16,51 +16,53 @@ def recipe(lr_schedule, lr=1e-3):
     (3499, 10_000, 'steps', 1e-3), (3500, 10_000, 'steps', 1e-4),  # shorter ones shrink them
     (5000, 10_000, 'cosine', 5e-4), (9999, 10_000, 'constant', 1e-3)])
 def test_learning_rate(step, steps, schedule, expected):
-    assert learning_rate(recipe(schedule), step, steps) == pytest.approx(expected, rel=1e-3)
+    assert learning_rate(recipe(schedule, steps=steps), step) == pytest.approx(expected, rel=1e-3)
 
 
 def test_the_published_schedule_is_one_of_pictures():
     for step, expected in ((69_999, 4e-3), (70_000, 4e-4), (150_000, 4e-5)):
-        assert learning_rate(recipe('steps', 4e-3), step, 800_000, pictures=32) == pytest.approx(expected)
+        assert learning_rate(recipe('steps', 4e-3), step, processes=4) == pytest.approx(expected)
 
 
 def test_a_short_run_warms_up_in_a_tenth_of_it():
-    rates = [learning_rate(recipe('constant', 1.1e-3), step, 50) for step in range(7)]
+    rates = [learning_rate(recipe('constant', 1.1e-3, 50), step) for step in range(7)]
     assert rates == pytest.approx([1e-4, 3e-4, 5e-4, 7e-4, 9e-4, 1.1e-3, 1.1e-3])
-    assert learning_rate(recipe('constant', 1e-3), 0, 1) == 1e-4
+    assert learning_rate(recipe('constant', steps=1), 0) == 1e-4
 
 
 def test_a_low_rate_needs_no_warm_up():
-    assert learning_rate(recipe('constant', 1e-5), 0, 1000) == 1e-5
+    assert learning_rate(recipe('constant', 1e-5, 1000), 0) == 1e-5
 
 
 def test_from_scratch_the_published_recipe_is_used_at_its_rate_for_the_pictures_of_a_step():
-    assert choose_recipe({}, {}, False, 8) == PUBLISHED
-    assert choose_recipe({}, {}, False, 8, processes=4).lr == 4e-3
-    assert choose_recipe({'lr': 0.5}, {}, False, 8, processes=4).lr == 0.5
+    assert choose_recipe({}, {}, False) == PUBLISHED
+    assert choose_recipe({}, {}, False, processes=4).lr == 4e-3
+    assert choose_recipe({'batch_size': 2}, {}, False, processes=2).lr == 5e-4
+    assert choose_recipe({'lr': 0.5}, {}, False, processes=4).lr == 0.5
 
 
 def test_finetuning_has_a_recipe_of_its_own():
-    assert choose_recipe({}, {}, True, 8, pretrained=True) == FINETUNING
+    assert choose_recipe({}, {}, True, pretrained=True) == FINETUNING
     assert (FINETUNING.lr, FINETUNING.lr_schedule) == (1e-4, 'constant')
 
 
 def test_a_recipe_comes_from_flags_then_the_run_before_then_the_pattern():
-    earlier = dict(lr=0.02, lr_schedule='cosine', conf_loss='focal_loss')
-    found = choose_recipe({'lr': 0.5}, earlier, True, 8)
-    assert found == Recipe(0.5, 'cosine', 'focal_loss', 'ciou')
+    earlier = dict(lr=0.02, lr_schedule='cosine', conf_loss='focal_loss', steps=30, seed=4, batch_size=2)
+    found = choose_recipe({'lr': 0.5, 'steps': 40}, earlier, True)
+    assert found == Recipe(0.5, 'cosine', 'focal_loss', 'ciou', steps=40, seed=4, batch_size=2)
 
 
 @pytest.mark.parametrize('batch_size, pretrained, earlier, frozen', [
     (5, True, {}, True), (6, True, {}, False), (5, False, {}, False), (5, True, {'freeze_bn': False}, False)])
 def test_batch_norm_is_frozen_where_a_device_sees_few_pictures_of_a_trained_backbone(batch_size, pretrained, earlier,
                                                                                     frozen):
-    assert choose_recipe({}, earlier, True, batch_size, pretrained=pretrained).freeze_bn is frozen
+    assert choose_recipe({'batch_size': batch_size}, earlier, True, pretrained=pretrained).freeze_bn is frozen
 
 
 @pytest.mark.parametrize('earlier', [
     {'lr': 'x'}, {'lr': True}, {'lr': math.nan}, {'lr_schedule': 'soon'}, {'conf_loss': None}, {'ema': 1},
-    {'freeze_bn': 'no'}, {'alien': 1}])
+    {'freeze_bn': 'no'}, {'alien': 1}, {'steps': 0}, {'steps': 1.0}, {'steps': math.inf}, {'batch_size': True},
+    {'seed': -1}, {'pos_threshold': 2}, {'negpos_ratio': 'x'}])
 def test_a_damaged_recipe(earlier):
     with pytest.raises(ValueError):
-        choose_recipe({}, earlier, True, 8)
+        choose_recipe({}, earlier, True)

@@ -1,4 +1,5 @@
 """train.py as a process of its own, on a small network and pictures of shapes."""
+import dataclasses
 import importlib.util
 import json
 import math
@@ -121,12 +122,21 @@ def test_visualdl_gets_every_number_of_the_log(folder, tmp_path, capsys):
 def test_the_best_checkpoint_is_kept_apart(folder, tmp_path):
     args = training_arguments([f'--save_dir={tmp_path}'])
     network = Yolact(preset(**SMALL))
-    state = train.Run(network, train.make_optimizer(network, {}), None, Precision(), FINETUNING, 0)
-    classes = Classes([*'abcdefgh'], range(8))
-    for step, ap in ((4, 0.1), (8, 0.3), (12, 0.2), (16, 0.3)):
-        train.keep_best(args, state, classes, step, 0, ap)
-    assert [path.name for path in tmp_path.iterdir()] == ['best-step0000008-ap0.3000.pd']
+    optimizer = train.make_optimizer(network, {})
+    other = 'best-step0000006-ap0.9000.pd'  # of a run before
+    (tmp_path / other).mkdir()
+
+    def evaluate_at(start, *evaluations):
+        state = train.Run(network, optimizer, None, Precision(), FINETUNING, start, set())
+        for step, ap in evaluations:
+            train.keep_best(args, state, Classes([*'abcdefgh'], range(8)), step, 0, ap)
+        return {path.name for path in tmp_path.iterdir()}
+
+    assert evaluate_at(0, (4, 0.1), (8, 0.3), (12, 0.2)) == {other, 'best-step0000008-ap0.3000.pd'}
     assert load_checkpoint(tmp_path / 'best-step0000008-ap0.3000.pd').step == 8
+    (tmp_path / other).rmdir()
+    assert evaluate_at(12, (16, 0.3)) == {'best-step0000008-ap0.3000.pd'}
+    assert evaluate_at(16, (20, 0.4)) == {'best-step0000020-ap0.4000.pd'}
 
 
 def test_averaged_weights_are_saved_predict_and_go_on(folder, tmp_path):
@@ -187,7 +197,8 @@ def test_eval_prints_average_precision_at_each_epoch_and_at_the_end(short_run):
 
 
 def test_a_run_that_is_killed_in_its_eleventh_step_ends_as_an_undisturbed_one_to_the_bit(folder, tmp_path):
-    changes = dict(steps=20, save_interval=10, num_workers=2, lr=1e-3, lr_schedule='cosine', ema=0.9)
+    changes = dict(steps=20, save_interval=10, num_workers=2, lr=1e-3, lr_schedule='cosine', ema=0.9, seed=3,
+                   batch_size=3, pos_threshold=0.6, neg_threshold=0.3, conf_loss='ohem_loss', negpos_ratio=2)
     status, lines = run(*flags(folder, **changes, save_dir=tmp_path / 'undisturbed'))
     assert status == 0, lines
     process = subprocess.Popen([sys.executable, ROOT / 'train.py',
@@ -198,8 +209,9 @@ def test_a_run_that_is_killed_in_its_eleventh_step_ends_as_an_undisturbed_one_to
     process.kill()
     process.communicate()
     path, = checkpoints(tmp_path / 'killed').values()
-    status, lines = run(*flags(folder, pattern=1, model_path=path, steps=20, num_workers=2,
-                               save_dir=tmp_path / 'killed'))
+    status, lines = run('--pattern=1', f'--model_path={path}', f'--save_dir={tmp_path / "killed"}',
+                        f'--train_images_path={folder / "train"}',
+                        f'--train_anno_path={folder / "annotations/instances_train.json"}')
     assert status == 0, lines
     undisturbed, resumed = (checkpoints(tmp_path / name)[20] for name in ('undisturbed', 'killed'))
     assert undisturbed.name.partition('-loss')[0] == resumed.name.partition('-loss')[0]
@@ -303,6 +315,36 @@ def test_a_run_that_is_asked_to_stop_saves_and_goes_on_later(folder, tmp_path, n
     assert sorted(checkpoints(tmp_path)) == [step, step + 1]
 
 
+def test_a_run_goes_on_when_nobody_reads_what_it_says_and_saves_when_the_terminal_is_closed(folder, tmp_path):
+    process = start(*flags(folder, steps=1000, save_dir=tmp_path, save_interval=3))
+    process.stderr.close()
+    deadline = time.time() + 60
+    while not checkpoints(tmp_path):
+        assert process.poll() is None and time.time() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(timeout=60) == 128 + signal.SIGHUP
+    last = [json.loads(line)['step'] for line in (tmp_path / 'log.jsonl').read_text().splitlines()][-1]
+    assert last in checkpoints(tmp_path) and last > 3
+
+
+def test_an_evaluation_is_left_when_the_run_is_to_stop(folder, tmp_path):
+    """The first epoch ends with the second step; a thousand pictures would take minutes."""
+    content = json.loads((folder / 'annotations/instances_val.json').read_text())
+    picture = content['images'][0]
+    content['images'] = [{**picture, 'id': id} for id in range(1000)]
+    content['annotations'] = [{**content['annotations'][0], 'image_id': 0}]
+    (tmp_path / 'many.json').write_text(json.dumps(content))
+    process = start(*flags(folder, steps=1000, batch_size=4, eval=True, valid_anno_path=tmp_path / 'many.json',
+                           valid_images_path=folder / 'val', save_dir=tmp_path / 'out'))
+    time.sleep(3)
+    process.send_signal(signal.SIGTERM)
+    _, rest = process.communicate(timeout=30)
+    assert process.returncode == 128 + signal.SIGTERM, rest
+    assert 'the evaluation is left out' in rest and 'Traceback' not in rest
+    assert list(checkpoints(tmp_path / 'out')) == [3]
+
+
 def test_stopping_twice_stops_at_once(folder, tmp_path):
     process = start(*flags(folder, steps=1000, batch_size=16, save_dir=tmp_path))
     process.send_signal(signal.SIGTERM)
@@ -353,6 +395,9 @@ def test_a_step_without_a_finite_loss_is_not_taken(folder, tmp_path, capsys, mon
     skipped, = (line for line in lines if line.startswith('step 2 is skipped: mask not finite; pictures '))
     assert len(skipped.partition('pictures ')[2].split(', ')) == 2
     assert 'steps that were skipped: 1' in lines
+    told = [json.loads(line) for line in (tmp_path / 'log.jsonl').read_text().splitlines()]
+    assert [line['step'] for line in told] == [1, 2, 3] and told[1]['not_finite'] == ['mask']
+    assert ', '.join(map(str, told[1]['image_ids'])) == skipped.partition('pictures ')[2]
     found = {step: load_file(path / 'model.safetensors') for step, path in checkpoints(tmp_path).items()}
     for name in found[1]:
         np.testing.assert_array_equal(found[1][name], found[2][name], name)  # batch norm's statistics too
@@ -413,7 +458,8 @@ def test_lines_as_they_are_typed(folder, tmp_path, line, step, folder_of_weights
     new, = {*(here / 'weights').glob('step*.pd')} - {here / folder_of_weights}
     saved = load_checkpoint(new, training=True)
     assert saved.step == int(line.partition('--initial_step=')[2].split()[0]) + 1
-    assert train.Recipe(**saved.recipe) == FINETUNING
+    steps = int(line.partition('--steps=')[2].split()[0])
+    assert train.Recipe(**saved.recipe) == dataclasses.replace(FINETUNING, steps=steps)
 
 
 def test_a_kill_while_a_checkpoint_is_removed_leaves_no_half_of_one(tmp_path):
@@ -478,6 +524,7 @@ def test_flags_that_mean_nothing_are_refused(folder, change, message, capsys):
     (dict(amp='O1', use_gpu='false'), '--amp=O1 needs a GPU with half precision, and this is cpu; leave it out'),
     (dict(input_size=255), 'input size 255 is outside 256 to 1100'),
     (dict(initial_step=5, steps=5), 'step 5 is done, and --steps=5 asks for no more'),
+    (dict(neg_threshold=0.6), '--neg_threshold=0.6 is above --pos_threshold=0.5'),
     (dict(pattern=1), 'pretrained_resnet50dcn: no such checkpoint'),
     (dict(backbone_weights='none'), 'none: no such checkpoint')])
 def test_what_cannot_work_is_one_line(folder, changes, message, capsys):

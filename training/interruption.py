@@ -1,15 +1,18 @@
 """Asking a run to stop."""
+import contextlib
 import os
 import signal
 
 from training.log import say
 
+SIGNALS = [getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGHUP') if hasattr(signal, name)]  # of this system
+
 
 class Interruption:
-    """Ctrl-C or a request to terminate, as a wish to stop that the training loop grants after a step.
+    """Ctrl-C, a request to terminate or a terminal that is closed, as a wish to stop that is granted after a step.
 
-    The launcher asks, twice within a second and then by force, when one of its processes has ended. No step can be
-    finished then: it becomes a `ParallelError` at once.
+    Under nohup a closed terminal is no such wish. The launcher asks, twice within a second and then by force, when one
+    of its processes has ended. No step can be finished then: it becomes a `ParallelError` at once.
 
     Attributes:
         signal: number of the signal that came, 0 before.
@@ -17,10 +20,11 @@ class Interruption:
 
     def __enter__(self):
         from model.parallel import others_end  # imports Paddle, whose own handler would replace these
-        self.signal = 0
+        self.signal, self._may_be_left = 0, False
         self._others_end, self._launched = others_end, 'PADDLE_TRAINER_ID' in os.environ
         self._parent = os.getppid()
-        self._earlier = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._earlier = {number: signal.signal(number, self._note) for number in SIGNALS
+                         if signal.getsignal(number) != signal.SIG_IGN or number == signal.SIGINT}
         return self
 
     def __exit__(self, *_):
@@ -35,6 +39,17 @@ class Interruption:
             self.signal = self.signal or signal.SIGTERM
         return self.signal != 0
 
+    @contextlib.contextmanager
+    def at_once(self):
+        """While something goes on that may be left in the middle: a wish to stop is a KeyboardInterrupt there."""
+        if self.signal:
+            raise KeyboardInterrupt
+        self._may_be_left = True
+        try:
+            yield
+        finally:
+            self._may_be_left = False
+
     def _note(self, number, _):
         # Not both of them: the launcher answers Ctrl-C, which everyone hears, by requests to terminate.
         signal.signal(number, signal.SIG_IGN if self._launched and number == signal.SIGTERM else self._stop)
@@ -44,6 +59,8 @@ class Interruption:
         first, self.signal = not self.signal, number
         if first:
             say('stopping after this step, with a checkpoint; once more stops at once')
+            if self._may_be_left:
+                raise KeyboardInterrupt
 
     def _stop(self, *_):
         raise KeyboardInterrupt

@@ -1,4 +1,5 @@
 """What a run says while it goes on."""
+import contextlib
 import json
 import math
 import sys
@@ -17,8 +18,9 @@ class Log:
 
     Args:
         file: Path of the file, which is appended to. Each line holds time (seconds since 1970), step, epoch, lr,
-            loss, each loss by its name, data_time and step_time (seconds, means since the line before), or, after an
-            evaluation, time, step, box_ap and mask_ap.
+            loss, each loss by its name, data_time and step_time (seconds, means since the line before); or, after an
+            evaluation, time, step, box_ap and mask_ap; or, of a step that was skipped, time, step, not_finite (names
+            of losses) and image_ids.
         start, steps: of the run.
         interval: steps between lines.
         leader: whether this is the first process.
@@ -65,20 +67,28 @@ class Log:
         else:
             self.bar.set_postfix_str(f'{data_time:.2f} s of a step waiting for data', refresh=False)
 
-    def write(self, step, **numbers):
-        """Put numbers about a step into the file. Its folder is made where somebody has removed it."""
+    def write(self, step, **told):
+        """Put what there is to tell about a step into the file. Its folder is made where somebody has removed it."""
         self.file.parent.mkdir(parents=True, exist_ok=True)
         with open(self.file, 'a', encoding='utf-8') as file:
-            file.write(json.dumps({'time': round(time.time(), 3), 'step': step, **numbers}) + '\n')
+            file.write(json.dumps({'time': round(time.time(), 3), 'step': step, **told}) + '\n')
         if self.scalars:
-            for name, value in numbers.items():
-                self.scalars.add_scalar(name, value, step)
+            for name, value in told.items():
+                if not isinstance(value, list):
+                    self.scalars.add_scalar(name, value, step)
+
+    def pause(self, seconds):
+        """Leave time that went into other things than steps out of what a step takes."""
+        self.began += seconds
+        self.last += seconds
 
     def skip(self, step, losses, image_ids):
         """Tell of a step that was not taken, because a loss or a gradient is not finite."""
         self.skipped += 1
         self.in_a_row += 1
         names = [name for name, value in losses.items() if not math.isfinite(value)] or ['gradient']
+        if self.leader:
+            self.write(step, not_finite=names, image_ids=image_ids)
         say(f'step {step} is skipped: {", ".join(names)} not finite; pictures {", ".join(map(str, image_ids))}')
         self.bar.update()
 
@@ -101,6 +111,29 @@ class Log:
             say(f'pictures that were skipped: {len(self.named)}')
         if self.skipped:
             say(f'steps that were skipped: {self.skipped}')
+
+
+class Listener:
+    """A stream that somebody may stop reading, who closes a terminal or ends a pipe. What is said then is lost.
+
+    Args:
+        stream: such as sys.stderr.
+    """
+
+    def __init__(self, stream):
+        self._stream = stream
+
+    def __getattr__(self, name):
+        return getattr(self._stream, name)
+
+    def write(self, text):
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self):
+        with contextlib.suppress(OSError):
+            self._stream.flush()
 
 
 def say(*lines):

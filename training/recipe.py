@@ -14,20 +14,29 @@ SCHEDULES = ('steps', 'cosine', 'constant')
 CONF_LOSSES = {'ce_loss': 'softmax', 'ohem_loss': 'softmax', 'focal_loss': 'sigmoid', 'ghm_c_loss': 'sigmoid'}
 BOX_LOSSES = ('ciou', 'smooth_l1')
 AUGMENTATIONS = ('full', 'light')
+RANGES = {'lr': (0, math.inf), 'steps': (1, math.inf), 'batch_size': (1, math.inf), 'seed': (0, math.inf),
+          'pos_threshold': (0, 1), 'neg_threshold': (0, 1), 'negpos_ratio': (1, math.inf), 'ema': (0, 1)}
+WHOLE = ('steps', 'batch_size', 'seed', 'negpos_ratio')
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a run learns.
+    """How a run learns: all that makes two runs on the same data end alike.
 
     Attributes:
         lr: peak of the learning rate.
         lr_schedule: one of `SCHEDULES`.
         conf_loss: one of `CONF_LOSSES`.
         box_loss: one of `BOX_LOSSES`.
+        steps: of the whole run.
+        batch_size: pictures that each process sees in a step.
+        seed: of the first weights, the order of pictures and their augmentation.
         augmentation: one of `AUGMENTATIONS`, see `data.augment`.
+        pos_threshold, neg_threshold: IoU with an object from which an anchor is positive, and under which it is
+            background.
+        negpos_ratio: background anchors a positive, in 'ohem_loss'.
         freeze_bn: whether batch normalisation keeps the statistics and the scale that it has.
-        ema: decay of averaged weights, 0 for none.
+        ema: decay of averaged weights, 0 to less than 1, 0 for none.
     Raises:
         ValueError: a value is impossible.
     """
@@ -35,7 +44,13 @@ class Recipe:
     lr_schedule: str
     conf_loss: str
     box_loss: str
+    steps: int = 900_000
+    batch_size: int = PUBLISHED_BATCH
+    seed: int = 0
     augmentation: str = 'full'
+    pos_threshold: float = 0.5
+    neg_threshold: float = 0.4
+    negpos_ratio: int = 3
     freeze_bn: bool = False
     ema: float = 0.0
 
@@ -44,9 +59,10 @@ class Recipe:
                                ('augmentation', AUGMENTATIONS), ('freeze_bn', (False, True))):
             if getattr(self, name) not in possible:
                 raise ValueError(f'{name} is {getattr(self, name)!r}')
-        for name, most in (('lr', math.inf), ('ema', 1)):
+        for name, (least, most) in RANGES.items():
             value = getattr(self, name)
-            if type(value) not in (int, float) or not 0 <= value < most:
+            possible = type(value) is int or type(value) is float and name not in WHOLE
+            if not possible or not least <= value <= most or value == math.inf or (name == 'ema' and value == 1):
                 raise ValueError(f'{name} is {value!r}')
 
 
@@ -56,37 +72,40 @@ PUBLISHED = Recipe(1e-3, 'steps', 'ohem_loss', 'smooth_l1')
 FINETUNING = Recipe(1e-4, 'constant', 'ce_loss', 'ciou')
 
 
-def choose_recipe(given, earlier, finetuning, batch_size, processes=1, pretrained=False):
+def choose_recipe(given, earlier, finetuning, processes=1, pretrained=False):
     """The recipe of a run: what flags say, else what the run before did, else the one that suits.
 
     Args:
         given: dict of fields of `Recipe` that flags give.
         earlier: dict of those that the checkpoint's run had; empty where there is none.
         finetuning: whether the run goes on from a checkpoint.
-        batch_size: pictures that each process sees in a step.
         processes: how many there are.
         pretrained: whether batch normalisation has statistics worth keeping.
     Raises:
         ValueError: a value is impossible.
     """
-    recipe = FINETUNING if finetuning else PUBLISHED
-    if not finetuning:
-        recipe = dataclasses.replace(recipe, lr=recipe.lr * batch_size * processes / PUBLISHED_BATCH)
-    freeze_bn = pretrained and batch_size < FEW_PICTURES
+    chosen = {**earlier, **given}
     try:
-        return dataclasses.replace(recipe, **{'freeze_bn': freeze_bn, **earlier, **given})
+        recipe = dataclasses.replace(FINETUNING if finetuning else PUBLISHED, **chosen)
     except TypeError as error:
         raise ValueError(error) from None
+    suitable = {'freeze_bn': pretrained and recipe.batch_size < FEW_PICTURES}
+    if not finetuning:
+        suitable['lr'] = recipe.lr * recipe.batch_size * processes / PUBLISHED_BATCH
+    return dataclasses.replace(recipe, **{**suitable, **chosen})
 
 
-def learning_rate(recipe, step, steps, pictures=PUBLISHED_BATCH):
-    """The learning rate of a step, from 0, of so many: a warm-up, then the schedule down from the peak.
+def learning_rate(recipe, step, processes=1):
+    """The learning rate of a step, from 0: a warm-up, then the schedule down from the peak.
+
+    The published schedule shrinks with a run that is shorter than it, and where a step sees more pictures.
 
     Args:
         recipe: `Recipe`.
-        step, steps: which of how many. The published schedule shrinks with a run that is shorter than it.
-        pictures: in a step, of all processes; it also shrinks where a step sees more of them, as published.
+        step: which of the recipe's.
+        processes: how many share a step.
     """
+    steps, pictures = recipe.steps, recipe.batch_size * processes
     rate = recipe.lr
     if recipe.lr_schedule == 'steps':
         whole = PUBLISHED_STEPS * PUBLISHED_BATCH / pictures
