@@ -263,4 +263,5 @@ def _data_flags(group):
                             'light: the last two, which learns faster in short runs from scratch (default: the '
                             "checkpoint's run's; full)")
     group.add_argument('--eval', action='store_true',
-                       help='print box and mask AP on the validation pictures after each epoch (default: off)')
+                       help='print box and mask AP on the validation pictures after each epoch, but no more often than '
+                            'every 100 steps or --save_interval, and keep the best checkpoint apart (default: off)')

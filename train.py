@@ -36,6 +36,7 @@ CHECKPOINTS_KEPT = 15
 CHECKPOINT_NAME = re.compile(r'step\d{7,}-ep\d{3,}-loss\S+\.pd')
 BEST_NAME = re.compile(r'best-step(\d{7,})-ap(\d\.\d{4})\.pd')
 MOST_SKIPPED = 10  # steps in a row whose loss is not finite
+EVALUATION_STEPS = 100  # between evaluations at the least, or --save_interval if that is less, for short epochs
 
 
 def main(argv=None):
@@ -232,7 +233,7 @@ def train(args, run, dataset, validation, interruption):
     log = Log(args.save_dir / 'log.jsonl', run.start, recipe.steps, args.log_interval, run.rank == 0,
               open_visualdl(args.save_dir) if args.visualdl and run.rank == 0 else None)
     network.train()
-    asked = time.time()
+    asked, evaluated = time.time(), run.start
     for step, batch in enumerate(batches.read_ahead(run.start, recipe.steps, args.num_workers), run.start + 1):
         log.waiting(time.time() - asked)
         log.problems(batch.problems)
@@ -264,11 +265,14 @@ def train(args, run, dataset, validation, interruption):
 
         stepped, stop = time.time(), wishes or log.in_a_row == MOST_SKIPPED
         saves = step % args.save_interval == 0 or step == recipe.steps or stop
-        validates = validation and not stop and (epoch > batches.epoch(step - 1) or step == recipe.steps)
+        ended = epoch > batches.epoch(evaluated) and step - evaluated >= min(EVALUATION_STEPS, args.save_interval)
+        validates = validation and not stop and (ended or step == recipe.steps)
         if run.rank == 0 and saves and log.totals:
             name = f'step{step:07d}-ep{epoch:03d}-loss{log.mean():.3f}.pd'
             say(f'saved {save(args, run, dataset.classes, step, epoch, name)}')
             keep_newest(args.save_dir)
+        if validates:
+            evaluated = step
         if run.rank == 0 and validates:
             figures = validate(run, validation, interruption, log)
             if figures:
@@ -313,7 +317,7 @@ def validate(run, dataset, interruption, log):
     try:
         with interruption.at_once(), run.average.in_place() if run.average else contextlib.nullcontext():
             figures, problems = evaluate(Predictor.of(PaddleEngine(run.network, dataset.classes)), dataset,
-                                         workers=default_workers())
+                                         workers=default_workers(), progress=sys.stderr.isatty())
         say(figures.table())
         log.problems(problems)
         return figures

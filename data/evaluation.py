@@ -27,8 +27,8 @@ def check_classes(dataset, classes):
                               f'{difference}; give annotations and weights that belong together')
 
 
-def evaluate(predictor, dataset, batch_size=1, max_images=None, workers=0, errors=None):
-    """Box and mask AP of a predictor on a dataset, with a progress bar.
+def evaluate(predictor, dataset, batch_size=1, max_images=None, workers=0, errors=None, progress=True):
+    """Box and mask AP of a predictor on a dataset.
 
     Args:
         predictor: `Predictor` of the dataset's classes.
@@ -37,13 +37,14 @@ def evaluate(predictor, dataset, batch_size=1, max_images=None, workers=0, error
         max_images: look at so many only, the first of the dataset; None for all.
         workers: as `predict` takes it.
         errors: `Errors` to add those of each picture to; None to do without.
+        progress: whether to draw a progress bar.
     Returns:
         `AveragePrecision`, and a list of str, a line for each picture that could not be read. Such a picture
         counts as having no detections.
     """
     pictures, problems, judgements = dataset.images[:max_images], [], []
     judging = Judge(dataset, errors is not None)
-    with tqdm(total=len(pictures), unit=' pictures', mininterval=1) as bar:
+    with tqdm(total=len(pictures), unit=' pictures', mininterval=1, disable=not progress) as bar:
         for judged, left_out in predict(predictor, in_batches(pictures, batch_size), judging, workers):
             judgements += _kept(judged, errors)
             problems += left_out

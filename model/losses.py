@@ -11,6 +11,7 @@ import paddle.nn.functional as F
 from paddle import Tensor
 
 from model.boxes import ciou, decode, encode
+from model.parallel import add_up
 
 WEIGHTS = {'box': 1.5, 'mask': 6.125, 'class': 1.0, 'mask_iou': 25.0, 'semantic': 1.0}
 MIN_MASK_AREA = 25  # prototype pixels; smaller masks teach the mask-IoU net nothing
@@ -101,7 +102,7 @@ def focal_loss(logits, labels, alpha=0.25, gamma=2):
     return (balance * (1 - certainty) ** gamma * entropy * _judged(labels)).sum()
 
 
-def ghm_c_loss(logits, labels, bins=5):
+def ghm_c_loss(logits, labels, bins=5, add_up=lambda counts: counts):
     """Gradient harmonised classification (GHM-C, https://arxiv.org/abs/1811.05181, equations 8 and 9).
 
     Every class by itself. What is told about equally well lies in one bin, and all bins weigh the same in all, so
@@ -110,13 +111,14 @@ def ghm_c_loss(logits, labels, bins=5):
     Args:
         logits, labels: as in `ce_loss`.
         bins: into how many equal parts the norm of the gradient, 0 to 1, is divided.
+        add_up: makes of the members of bins in this part of a batch, float32 [bins], those in all of it.
     """
     truth, judged = _one_hot(logits, labels), _judged(labels)
     with paddle.no_grad():
         norm = (F.sigmoid(logits[..., 1:]) - truth).abs()
         place = paddle.clip((norm * bins).astype('int64'), max=bins - 1)
         members = paddle.expand_as(judged, norm)
-        counts = paddle.zeros([bins]).scatter_nd_add(place.reshape([-1, 1]), members.flatten())
+        counts = add_up(paddle.zeros([bins]).scatter_nd_add(place.reshape([-1, 1]), members.flatten()))
         shares = 1 / paddle.clip(counts, min=1) / paddle.clip((counts > 0).astype('float32').sum(), min=1)
         weights = shares.gather(place.flatten()).reshape(place.shape) * members
     return (F.binary_cross_entropy_with_logits(logits[..., 1:], truth, reduction='none') * weights).sum()
@@ -231,7 +233,7 @@ class Criterion:
         count = max(positives or len(targets.positives), 1)
         sums['class'] = self._classes(outputs.logits, targets)
         if self.conf_loss == 'ghm_c_loss':  # a mean of its own
-            sums['class'] *= count * len(outputs.logits) / (pictures or len(outputs.logits))
+            sums['class'] *= count
         if len(targets.positives):
             sums['box'] = self._boxes(network, outputs, targets)
             sums.update(_masks(network, outputs, targets))
@@ -246,7 +248,7 @@ class Criterion:
         if self.conf_loss == 'focal_loss':
             return focal_loss(logits, targets.labels)
         if self.conf_loss == 'ghm_c_loss':
-            return ghm_c_loss(logits, targets.labels)
+            return ghm_c_loss(logits, targets.labels, add_up=add_up)
         areas = paddle.zeros([targets.labels.size])
         if len(targets.positives):
             areas = paddle.scatter(areas, targets.positives, area(targets.boxes.gather(targets.objects)))

@@ -1,6 +1,6 @@
 """One step's gradients, for test_parallel.py: a program that runs alone or as one of several processes.
 
-    parallel_step.py DATA OUT.npz BATCH_SIZE
+    parallel_step.py DATA OUT.npz BATCH_SIZE CONF_LOSS
 """
 import sys
 
@@ -11,7 +11,7 @@ from data.loader import Batches
 from model.config import preset
 
 
-def main(folder, out, batch_size):
+def main(folder, out, batch_size, conf_loss):
     import paddle
 
     from model.losses import Criterion
@@ -30,8 +30,8 @@ def main(folder, out, batch_size):
     batch = Batches(dataset, network.config, batch_size, part=rank, parts=processes)[0]
     targets = targets_of(batch)
     positives = int(add_up(paddle.to_tensor(len(targets.positives))))
-    losses = Criterion()(network, network(paddle.to_tensor(batch.pictures)), targets, positives,
-                         batch_size * processes)
+    losses = Criterion(conf_loss)(network, network(paddle.to_tensor(batch.pictures)), targets, positives,
+                                  batch_size * processes)
     sum(losses.values()).backward()
     add_up_gradients(network.parameters())
     if rank == 0:
@@ -40,4 +40,4 @@ def main(folder, out, batch_size):
 
 
 if __name__ == '__main__':
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4])
