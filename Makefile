@@ -31,8 +31,11 @@ BROWSER = command -v chromium || command -v chromium-browser || command -v googl
 	|| { test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -qq chromium; } \
 	|| timeout 300 .venv/bin/playwright install chromium || true
 
+# For the tests of 1_pytorch2paddle.py: PyTorch's build for the CPU, where its index can be reached.
+TORCH = --extra-index-url https://download.pytorch.org/whl/cpu --retries 0 torch==2.13.0
+
 .venv/ready-to-test: .venv/ready requirements-dev.txt
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-dev.txt $(TORCH)
 	@{ $(BROWSER); } > .venv/browser.log 2>&1
 	touch $@
 
@@ -41,5 +44,5 @@ BROWSER = command -v chromium || command -v chromium-browser || command -v googl
 	$(PYTHON) -m venv .venv-paddle2
 	sed 's/paddlepaddle-gpu/paddlepaddle/' requirements-gpu.txt > .venv-paddle2/requirements.txt
 	.venv-paddle2/bin/python -m pip install --quiet --disable-pip-version-check \
-		-r .venv-paddle2/requirements.txt -r requirements-dev.txt
+		-r .venv-paddle2/requirements.txt -r requirements-dev.txt $(TORCH)
 	touch $@
