@@ -4,34 +4,43 @@
 """
 import argparse
 import contextlib
-import itertools
 import os
+import signal
 import sys
 import tempfile
 import time
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice, takewhile
+from pathlib import Path
 from typing import NamedTuple
 
 import cv2
+import numpy as np
 from tqdm import tqdm
 
 from command_line import count, given_path, prediction_flags, predictor_of, run
-from data.autolabel import MASKS, coco_file, write_labelme, write_masks
+from data.autolabel import MASKS, coco_file, earlier_masks, labelme_file, write_labelme, write_masks
 from data.pictures import SUFFIXES, PictureError, one_line, read_picture, write_picture
 from data.sources import find_sources
 from data.video import Video, has_screen, read_ahead, writing
 from data.visualize import draw_detections
+from data.wording import counted
 from model.checkpoint import CheckpointError
 from model.device import DeviceError
 from model.files import check_writable
 
 WRITTEN = set(SUFFIXES) - {'.gif'}
 QUIT = {ord('q'), 27}  # Escape
+INTERRUPTED = 130  # exit status after Ctrl-C
 
 
 def parse_arguments(argv=None):
     parser = argparse.ArgumentParser(
-        parents=[prediction_flags('weights/shapes.pd', 0.3)], formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[own_flags(), prediction_flags('weights/shapes.pd', 0.3)],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         description='Find the objects in pictures, videos or what a camera sees, and draw them: masks, boxes,\n'
                     'names and scores. Pictures that cannot be read are named and skipped, and the exit\n'
                     'status is 1.',
@@ -41,6 +50,17 @@ def parse_arguments(argv=None):
                '  python demo.py --images 0                                         # the camera; q ends it\n'
                '  python demo.py --images mine --no_draw --save_json mine.json      # COCO-style annotations\n'
                '  python demo.py --images mine --no_draw --save_labelme mine        # to correct with labelme')
+    args = parser.parse_args(argv)
+    if args.polygons and not args.save_json:
+        parser.error('--polygons says what to write into --save_json FILE; name one')
+    if args.no_draw and not (args.save_json or args.save_masks or args.save_labelme):
+        parser.error('--no_draw leaves nothing to do; add --save_json, --save_masks or --save_labelme')
+    return args
+
+
+def own_flags():
+    """What to look at and what to make of it: ArgumentParser, a parent. Help shows these before the other parent's."""
+    parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument('--images', type=given_path, nargs='+', default=['images/test'],
                         help='pictures, videos, folders of them, patterns such as "a/*.jpg", or the number of a camera '
                              '(default: images/test)')
@@ -50,24 +70,19 @@ def parse_arguments(argv=None):
     parser.add_argument('--no_draw', action='store_true', help='draw nothing, only save (default: off)')
     parser.add_argument('--save_json', type=given_path, metavar='FILE',
                         help='write COCO-style annotations with scores, of masks as run lengths; pictures keep '
-                             'their names, and frames of videos are named NAME#NUMBER (default: off)')
+                             'their names, and frames of videos and cameras are named NAME#NUMBER (default: off)')
     parser.add_argument('--polygons', action='store_true',
                         help='masks as polygons in that file, to within a pixel (default: off)')
     parser.add_argument('--save_masks', choices=MASKS,
                         help='write masks into --out as PNG: ids, one file a picture, of 16 bits, with the number of '
                              'the object that each pixel belongs to; or objects, a file for each object (default: off)')
     parser.add_argument('--save_labelme', type=given_path, metavar='DIR',
-                        help='write a file for labelme (github.com/wkentaro/labelme) for each picture, to correct by '
-                             "hand; labelme opens both if it is the pictures' own folder (default: off)")
+                        help='write a file for labelme (github.com/wkentaro/labelme) for each picture that has none, '
+                             "to correct by hand; labelme opens both if it is the pictures' own folder (default: off)")
     parser.add_argument('--batch_size', type=count, default=1,
                         help='frames of a video that go through the network together; a GPU likes more '
                              '(default: %(default)s)')
-    args = parser.parse_args(argv)
-    if args.polygons and not args.save_json:
-        parser.error('--polygons says what to write into --save_json FILE; name one')
-    if args.no_draw and not (args.save_json or args.save_masks or args.save_labelme):
-        parser.error('--no_draw leaves nothing to do; add --save_json, --save_masks or --save_labelme')
-    return args
+    return parser
 
 
 class Job(NamedTuple):
@@ -79,18 +94,21 @@ class Job(NamedTuple):
         out: folder to draw into.
         draws: whether to.
         savers: callables of a name, the picture's path (None for a frame) and `Detections`.
+        saved: the files and folders that these write.
     """
     predictor: object
     threshold: float
     out: object
     draws: bool
     savers: list
+    saved: tuple = ()
 
     def find(self, pictures):
         """The objects in pictures, list of `Detections`."""
         found = self.predictor(pictures)
-        # A box may also be kept for classes that score less.
-        return [one.select(one.box_scores > self.threshold) for one in found]
+        # A box may also be kept for classes that score less, and for a mask without a pixel, which is no object.
+        return [one.select((one.box_scores > self.threshold) & np.array([mask.any() for mask in one.masks], bool))
+                for one in found]
 
     def keep(self, name, path, detections):
         for save in self.savers:
@@ -98,6 +116,10 @@ class Job(NamedTuple):
 
     def drawn(self, picture, detections):
         return draw_detections(picture, detections, self.predictor.classes.names)
+
+    def places(self, drawn):
+        """Where results are, for people. What is drawn is in this file or folder, or, if it is None, nowhere."""
+        return ', '.join(dict.fromkeys(map(one_line, [drawn] * bool(self.draws and drawn) + [*self.saved])))
 
 
 def main(argv=None):
@@ -110,12 +132,9 @@ def main(argv=None):
         if not args.no_draw or args.save_masks:
             make_folder(args.out)
         with open_savers(args, predictor.classes) as savers:
-            job = Job(predictor, args.obj_threshold, args.out, not args.no_draw, savers)
-            status = pictures(job, sources.pictures)
-            for path in sources.videos:
-                status = max(status, video(job, path, args.batch_size))
-            for number in sources.cameras:
-                camera(job, number)
+            saved = [args.save_json, args.save_masks and args.out, args.save_labelme]
+            job = Job(predictor, args.obj_threshold, args.out, not args.no_draw, savers, tuple(filter(None, saved)))
+            return look(job, sources, args.batch_size)
     except (CheckpointError, DeviceError, PictureError) as error:
         print(f'demo.py: error: {error}', file=sys.stderr)
         return 2
@@ -123,6 +142,21 @@ def main(argv=None):
         place = one_line(error.filename or args.save_json)
         print(f'demo.py: error: {place}: cannot be written ({error.strerror})', file=sys.stderr)
         return 2
+
+
+def look(job, sources, batch_size):
+    """Finds the objects in everything, until all is done or somebody interrupts it.
+
+    Returns:
+        The exit status: 1 if something was skipped, `INTERRUPTED`.
+    """
+    taken, status = set(), pictures(job, sources.pictures)
+    tasks = [*(partial(video, job, path, batch_size, taken) for path in sources.videos),
+             *(partial(camera, job, number, taken) for number in sources.cameras)]
+    for task in tasks:
+        if status == INTERRUPTED:
+            break
+        status = max(status, task())
     return status
 
 
@@ -148,16 +182,35 @@ def open_savers(args, classes):
     """The savers that the flags ask for."""
     with contextlib.ExitStack() as stack:
         savers = []
+        if args.save_labelme:  # the first, as it may refuse a picture
+            savers.append(labelme_saver(args.save_labelme, classes))
         if args.save_json:
             add = stack.enter_context(coco_file(args.save_json, classes, args.polygons))
             savers.append(lambda name, path, detections: add(name, detections))
         if args.save_masks:
+            earlier = earlier_masks(args.out)
             savers.append(lambda name, path, detections: write_masks(args.out, args.save_masks, name, detections,
-                                                                     classes))
-        if args.save_labelme:
-            savers.append(lambda name, path, detections: path and write_labelme(args.save_labelme, path, detections,
-                                                                                classes))
+                                                                     classes, earlier))
         yield savers
+
+
+def labelme_saver(folder, classes):
+    """A saver of files for labelme, which leaves alone those that were there before: they may be corrected by hand."""
+    written = set()
+
+    def save(name, path, detections):
+        if path is None:
+            return
+        file = labelme_file(folder, path)
+        if file in written:
+            raise PictureError(f'{path}: would be labelled over {file}, of another picture; rename one')
+        if file.exists():
+            print(one_line(f'{path}: has labels already, which are kept; remove {file} to write them anew'),
+                  file=sys.stderr)
+            return
+        write_labelme(folder, path, detections, classes)
+        written.add(file)
+    return save
 
 
 def make_folder(out):
@@ -178,26 +231,67 @@ def pictures(job, paths):
     """Finds the objects in each picture and tells about it.
 
     Returns:
-        The exit status: 1 if a picture was skipped.
+        The exit status: 1 if a picture was skipped, `INTERRUPTED`.
     """
-    started, times, names = time.perf_counter(), [], set()
-    for path in paths:
-        name = drawn_name(path)
-        try:
-            if name in names:
-                raise PictureError(f'{path}: would be drawn over {job.out / name}, of another picture; rename one')
-            number, seconds = picture(job, path, job.out / name)
-            names.add(name)
-        except PictureError as problem:
-            print(f'skipped: {problem}', file=sys.stderr)
-            continue
-        times.append(seconds)
-        print(f'{one_line(path.name)}: {objects(number)}, {1000 * seconds:.0f} ms', flush=True)
+    started, times, taken = time.perf_counter(), [], set()
+    with interruptible() as wished:
+        for path in takewhile(lambda _: not wished, paths):
+            out = job.out / drawn_name(path)
+            try:
+                with taking(job, path, out, taken):
+                    number, seconds = picture(job, path, out)
+            except PictureError as problem:
+                print(f'skipped: {problem}', file=sys.stderr)
+                continue
+            times.append(seconds)
+            print(f'{one_line(path.name)}: {counted(number, "object")}, {1000 * seconds:.0f} ms', flush=True)
     if times:
-        print(f'{len(times)} of {len(paths)} pictures in {time.perf_counter() - started:.1f} s with reading '
-              f'and drawing; finding the objects took {1000 * sum(times) / len(times):.0f} ms a picture.'
-              + f' Results are in {one_line(job.out)}' * job.draws)
+        print(f'{len(times)} of {counted(len(paths), "picture")} in {time.perf_counter() - started:.1f} s with reading '
+              f'and {"drawing" if job.draws else "saving"}; finding the objects took '
+              f'{1000 * sum(times) / len(times):.0f} ms a picture. Results are in {job.places(job.out)}', flush=True)
+    if wished:
+        print('demo.py: interrupted; files that were written are whole', file=sys.stderr)
+        return INTERRUPTED
     return 0 if len(times) == len(paths) else 1
+
+
+@contextlib.contextmanager
+def interruptible():
+    """While this lasts, Ctrl-C is a wish to stop, which is granted when nothing is half done. Another stops at once.
+
+    Yields:
+        list, empty until somebody wishes it.
+    """
+    wished = []
+
+    def note(*_):
+        wished.append(True)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    earlier = signal.signal(signal.SIGINT, note)
+    try:
+        yield wished
+    finally:
+        signal.signal(signal.SIGINT, earlier)
+
+
+@contextlib.contextmanager
+def taking(job, path, out, taken):
+    """Makes sure that nothing takes the place of what was made of something else. What fails in here takes no place.
+
+    Args:
+        job: `Job`.
+        path: Path of a picture or a video, or the name of a camera.
+        out: Path of what is drawn of it.
+        taken: set of the places of others, which this one is added to.
+    Raises:
+        PictureError: its place is taken.
+    """
+    place = out if job.draws else Path(path).name
+    if place in taken:
+        raise PictureError(f'{path}: would be drawn over {out}, of another file; rename one' if job.draws else
+                           f'{path}: has the name of another file; rename one')
+    yield
+    taken.add(place)
 
 
 def picture(job, path, out):
@@ -223,31 +317,51 @@ def drawn_name(path):
     return path.name if path.suffix.lower() in WRITTEN else path.name + '.png'
 
 
-def video(job, path, batch_size):
+@dataclass
+class Tally:
+    """How many frames there were, and objects in them."""
+    frames: int = 0
+    objects: int = 0
+    started: float = field(default_factory=time.perf_counter)
+
+    def add(self, detections):
+        self.frames += 1
+        self.objects += len(detections)
+
+    def __str__(self):
+        rate = self.frames / (time.perf_counter() - self.started)
+        return f'{counted(self.objects, "object")} in {counted(self.frames, "frame")}, {rate:.1f} frames a second'
+
+
+def video(job, path, batch_size, taken):
     """Finds the objects in every frame of a video. Memory does not grow with its length.
 
     Returns:
-        The exit status: 1 if it was skipped.
+        The exit status: 1 if it was skipped, `INTERRUPTED`.
     """
-    number, total, out, started = 0, 0, job.out / f'{path.stem}.mp4', time.perf_counter()
+    tally, out = Tally(), job.out / f'{path.stem}.mp4'
     try:
-        source = Video(path)
-        with writing(out, source.fps) if job.draws else contextlib.nullcontext() as write, tqdm(
-                total=source.frames or None, desc=one_line(path.name), unit=' frames', disable=None) as bar:
-            for frame, detections in find_in_frames(job, read_ahead(source, 2 * batch_size), batch_size):
-                number, total = number + 1, total + len(detections)
-                job.keep(f'{path.name}#{number:06d}', None, detections)
-                if write:
-                    write(frame)
-                bar.update()
-        if not number:
-            raise PictureError(f'{path}: a video without a frame that can be read; convert it to .mp4 or copy it again')
+        with interruptible() as wished, taking(job, path, out, taken):
+            source = Video(path)
+            frames = takewhile(lambda _: not wished, read_ahead(source, 2 * batch_size))
+            with writing(out, source.fps) if job.draws else contextlib.nullcontext() as write, tqdm(
+                    total=source.frames or None, desc=one_line(path.name), unit=' frames', disable=None) as bar:
+                for frame, _ in kept(job, path.name, find_in_frames(job, frames, batch_size), tally):
+                    if write:
+                        write(frame)
+                    bar.update()
+            if not tally.frames and not wished:
+                raise PictureError(f'{path}: a video without a frame that can be read; convert it to .mp4 or copy it '
+                                   'again')
     except PictureError as problem:
         print(f'skipped: {problem}', file=sys.stderr)
         return 1
-    seconds = time.perf_counter() - started
-    print(f'{one_line(path.name)}: {objects(total)} in {number} frames, {number / seconds:.1f} frames a second'
-          + f', in {one_line(out)}' * job.draws)
+    if wished:
+        verb = 'is' if tally.frames == 1 else 'are'
+        print(f'interrupted: {counted(tally.frames, "frame")} {verb} kept' + f' in {job.places(out)}' *
+              bool(tally.frames), file=sys.stderr)
+        return INTERRUPTED
+    print(f'{one_line(path.name)}: {tally}, in {job.places(out)}')
     return 0
 
 
@@ -257,32 +371,55 @@ def find_in_frames(job, frames, batch_size):
         return job.drawn(frame, detections) if job.draws else frame, detections
     with ThreadPoolExecutor(1) as drawer:
         waiting = []
-        while batch := list(itertools.islice(frames, batch_size)):
+        while batch := list(islice(frames, batch_size)):
             ready, waiting = waiting, [drawer.submit(draw, *pair) for pair in zip(batch, job.find(batch))]
             yield from (one.result() for one in ready)
         yield from (one.result() for one in waiting)
 
 
-def camera(job, number):
+def camera(job, number, taken):
     """Shows what a camera sees in a window, with the frames a second, until q is pressed; or, where there is no screen,
-    writes it to a video until Ctrl-C."""
-    source = Video(number)
+    writes it to a video until Ctrl-C. Where nothing is drawn, only saves what is found, until Ctrl-C.
+
+    Returns:
+        The exit status: 1 if it was skipped.
+    """
+    name, shows = f'camera{number}', job.draws and has_screen()
+    tally, out = Tally(), job.out / f'{name}.mp4'
     try:
-        if has_screen():
-            show(job, source)
-        else:
-            record(job, source, job.out / f'camera{number}.mp4')
-    finally:
-        source.close()
+        with taking(job, name, out, taken), contextlib.closing(Video(number)) as source, interruptible() as wished:
+            frames = takewhile(lambda _: not wished, source)
+            found = kept(job, name, ((frame, job.find([frame])[0]) for frame in frames), tally)
+            if shows:
+                show(job, found)
+            elif job.draws:
+                print(f'there is no screen here: writing to {one_line(out)} until Ctrl-C', flush=True)
+                record(job, found, out, source.fps)
+            else:
+                print(f'{name}: saving what is found until Ctrl-C', flush=True)
+                deque(found, 0)
+    except PictureError as problem:
+        print(f'skipped: {problem}', file=sys.stderr)
+        return 1
+    places = job.places(None if shows else out) if tally.frames else ''
+    print(f'{name}: {tally}' + f', in {places}' * bool(places))
+    return 0
 
 
-def show(job, source):
-    """A window of what a `Video` shows, until q or Escape is pressed or the window is closed."""
+def kept(job, name, found, tally):
+    """Pairs of a frame and its `Detections`, saved and counted as they go by."""
+    for frame, detections in found:
+        tally.add(detections)
+        job.keep(f'{name}#{tally.frames:06d}', None, detections)
+        yield frame, detections
+
+
+def show(job, frames):
+    """A window of frames with what is found in them, until q or Escape is pressed or the window is closed."""
     title = 'YOLACT++ - q ends'
     cv2.namedWindow(title, cv2.WINDOW_NORMAL | cv2.WINDOW_GUI_NORMAL)  # without tools
     began, rate = time.perf_counter(), 0.0
-    for frame in source:
-        detections, = job.find([frame])
+    for frame, detections in frames:
         now = time.perf_counter()
         rate, began = 0.9 * rate + 0.1 / (now - began) if rate else 1 / (now - began), now
         drawn = job.drawn(frame, detections)
@@ -293,16 +430,11 @@ def show(job, source):
     cv2.destroyAllWindows()
 
 
-def record(job, source, out):
-    """Writes what a `Video` shows until Ctrl-C."""
-    print(f'there is no screen here: writing to {one_line(out)} until Ctrl-C')
-    with writing(out, source.fps) as write, contextlib.suppress(KeyboardInterrupt):
-        for frame in source:
-            write(job.drawn(frame, job.find([frame])[0]))
-
-
-def objects(number):
-    return f'{number} object{"s" * (number != 1)}'
+def record(job, frames, out, fps):
+    """Writes frames with what is found in them to a video."""
+    with writing(out, fps) as write:
+        for frame, detections in frames:
+            write(job.drawn(frame, detections))
 
 
 if __name__ == '__main__':

@@ -2,6 +2,8 @@
 import contextlib
 import json
 import os
+import re
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from data.polygons import polygons
 from model.files import replacing
 
 MASKS = ('ids', 'objects')
+_MASK_OF_OBJECT = re.compile(r'(.+)\.\d{3,}_\w*\.png', re.DOTALL)
 
 
 @contextlib.contextmanager
@@ -61,7 +64,16 @@ def _segmentations(detections, as_polygons):
             yield found, i
 
 
-def write_masks(folder, kind, name, detections, classes):
+def earlier_masks(folder):
+    """The files that `write_masks` made of objects in a folder before: dict of pictures' names to lists of Path."""
+    found = defaultdict(list)
+    for path in Path(folder).iterdir():
+        if match := _MASK_OF_OBJECT.fullmatch(path.name):
+            found[match[1]].append(path)
+    return found
+
+
+def write_masks(folder, kind, name, detections, classes, earlier):
     """PNG files of the masks of a picture.
 
     Args:
@@ -71,8 +83,10 @@ def write_masks(folder, kind, name, detections, classes):
         name: the picture's.
         detections: `Detections`.
         classes: `Classes` of what is found.
+        earlier: as `earlier_masks` returns it. Those of this picture's objects go, for there may be fewer now.
     Raises:
         PictureError: one cannot be written.
+        OSError: one cannot be removed.
     """
     if kind == 'ids':
         ids = np.zeros(detections.size, np.uint16)
@@ -80,9 +94,16 @@ def write_masks(folder, kind, name, detections, classes):
             ids[detections.full_mask(i)] = i + 1
         write_picture(folder / f'{name}.ids.png', ids)
         return
+    for path in earlier.pop(name, ()):
+        path.unlink(missing_ok=True)
     for i in range(len(detections)):
         label = ''.join(c if c.isalnum() else '_' for c in classes.names[detections.classes[i]])
         write_picture(folder / f'{name}.{i + 1:03d}_{label}.png', detections.full_mask(i).astype(np.uint8) * 255)
+
+
+def labelme_file(folder, path):
+    """Where labelme looks for the labels of a picture."""
+    return Path(folder) / f'{path.stem}.json'
 
 
 def write_labelme(folder, path, detections, classes):
@@ -99,5 +120,5 @@ def write_labelme(folder, path, detections, classes):
     objects = [(classes.names[detections.classes[i]], polygons(detections.masks[i], detections.corners[i]))
                for i in range(len(detections))]
     picture = os.path.relpath(path, folder)
-    with replacing(Path(folder) / f'{path.stem}.json') as file:
+    with replacing(labelme_file(folder, path)) as file:
         json.dump(describe(picture, detections.size, objects), file, indent=1)

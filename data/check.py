@@ -14,6 +14,7 @@ from data.pictures import PictureError, one_line, write_picture
 from data.pipeline import default_workers
 from data.truth import ground_truth
 from data.visualize import draw_detections
+from data.wording import counted
 from data.workers import work_ahead
 
 SAME = 0.95  # IoU of boxes from which two objects of a class are one that was annotated twice
@@ -122,16 +123,17 @@ def _count(dataset, i, tables):
 def _print_counts(dataset, sides, tables):
     crowds = sum(tables['crowds'].values())
     empty = sum(len(dataset.objects(i)) == 0 for i in range(len(dataset)))
-    print(f'{one_line(dataset.annotations_path)}: {len(dataset)} pictures, {len(sides)} objects, '
-          f'{len(dataset.classes)} classes' + f', {crowds} crowds' * bool(crowds))
+    print(f'{one_line(dataset.annotations_path)}: {counted(len(dataset), "picture")}, {counted(len(sides), "object")}, '
+          f'{counted(len(dataset.classes), "class")}' + f', {counted(crowds, "crowd")}' * bool(crowds))
     if not len(sides):
         return
     widths, heights = np.percentile(sides, (5, 50, 95), axis=0).round().astype(int).T
     shapes = Counter((picture.width, picture.height) for picture in dataset.images)
     (width, height), most = shapes.most_common(1)[0]
-    print(f'  {len(sides) / len(dataset):.1f} objects a picture; {empty} pictures have none')
-    others = f', the others of {len(shapes) - 1} other sizes' * (len(shapes) > 1)
-    print(f'  pictures: {most} of {len(dataset)} are {width}x{height}{others}')
+    print(f'  {len(sides) / len(dataset):.1f} objects a picture; {counted(empty, "picture")} '
+          f'{"has" if empty == 1 else "have"} none')
+    others = f', the others of {counted(len(shapes) - 1, "other size")}' * (len(shapes) > 1)
+    print(f'  pictures: {most} of {len(dataset)} {"is" if most == 1 else "are"} {width}x{height}{others}')
     print(f'  boxes, 5% / half / 95% are under: {widths[0]} / {widths[1]} / {widths[2]} pixels wide, '
           f'{heights[0]} / {heights[1]} / {heights[2]} high\n')
     columns = ('objects', 'pictures', *(name for name, *_ in AREAS))
@@ -142,7 +144,7 @@ def _print_counts(dataset, sides, tables):
 
 
 def _rare(dataset, counts):
-    return [one_line(f'{name}: {counts[label]} objects') for label, name in enumerate(dataset.classes.names)
+    return [one_line(f'{name}: {counted(counts[label], "object")}') for label, name in enumerate(dataset.classes.names)
             if counts[label] < FEW]
 
 

@@ -5,6 +5,7 @@ import numpy as np
 
 LOSSES = ('box', 'mask', 'class', 'mask_iou', 'semantic')
 SMOOTHING = 0.05  # the part of a curve that each mean is taken over
+FEW = 3  # points, fewer than which are marked
 
 
 class LogError(ValueError):
@@ -73,18 +74,20 @@ def draw_curves(steps, title):
 
 def _draw_loss(axes, steps):
     at, values = finite(steps, 'loss')
-    axes.plot(at, values, color='tab:blue', alpha=0.3, linewidth=0.8)
-    axes.plot(at, smooth(values), color='tab:blue')
+    _plot(axes, at, values, color='tab:blue', alpha=0.3, linewidth=0.8)
+    _plot(axes, at, smooth(values), color='tab:blue')
     axes.set_title('loss')
     axes.set_ylim(0, 1.1 * np.percentile(values, 99))  # or the first steps would leave no room for the others
 
 
 def _draw_parts(axes, steps):
+    smoothed = False
     for name in LOSSES:
         at, values = finite(steps, name)
         if at.size:
-            axes.plot(at, smooth(values), label=name.replace('_', '-'))
-    axes.set_title('its parts, smoothed')
+            _plot(axes, at, smooth(values), label=name.replace('_', '-'))
+            smoothed |= _reach(values) > 0
+    axes.set_title('its parts' + ', smoothed' * smoothed)
     axes.set_yscale('log')
     axes.legend()
 
@@ -93,22 +96,27 @@ def _draw_ap(axes, steps):
     for name in ('box_ap', 'mask_ap'):
         axes.plot(*finite(steps, name), marker='o', markersize=3, label=name.partition('_')[0])
     axes.set_title('AP on the validation pictures')
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.1 * axes.dataLim.y1 or None)
     axes.legend()
 
 
 def _draw_rate(axes, steps):
-    axes.plot(*finite(steps, 'lr'))
+    _plot(axes, *finite(steps, 'lr'))
     axes.set_title('learning rate')
     axes.set_ylim(bottom=0)
 
 
 def _draw_time(axes, steps):
     for name, label in (('step_time', 'all of it'), ('data_time', 'waiting for data')):
-        axes.plot(*finite(steps, name), label=label)
+        _plot(axes, *finite(steps, name), label=label)
     axes.set_title('seconds a step')
     axes.set_ylim(bottom=0)
     axes.legend()
+
+
+def _plot(axes, at, values, **style):
+    """A line; or dots where there are hardly enough for one."""
+    axes.plot(at, values, marker='o' if len(at) < FEW else None, **style)
 
 
 def finite(steps, name):
@@ -118,9 +126,14 @@ def finite(steps, name):
 
 
 def smooth(values):
-    """The mean of each value and of those around it, as an array of the same length."""
-    reach = int(len(values) * SMOOTHING / 2)
+    """The mean of each value and of those around it, as an array of the same length. Few values stay as they are."""
+    reach = _reach(values)
     places = np.arange(len(values))
     first, behind = np.maximum(places - reach, 0), np.minimum(places + reach + 1, len(values))
     sums = np.concatenate([[0], np.cumsum(values)])
     return (sums[behind] - sums[first]) / (behind - first)
+
+
+def _reach(values):
+    """How many values before each one, and after it, are part of its mean."""
+    return int(len(values) * SMOOTHING / 2)

@@ -11,6 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data.pictures import PictureError, one_line, read_picture
+from data.wording import counted
 from model.files import check_writable, replacing
 
 VERSION = '5.5.0'  # of labelme, whose files these are
@@ -50,7 +51,7 @@ def read_labelme(path):
         Path of the picture, its (height, width), a list of (label, list of polygons, float64 [m, 2]), and a list of
         str, a line for each shape that is left out.
     Raises:
-        LabelmeError: it is not a file of labelme.
+        LabelmeError: it is not a file of labelme, or its picture is not there.
         PictureError: the picture, which says how large it is where the file does not, cannot be read.
     """
     try:
@@ -65,7 +66,7 @@ def read_labelme(path):
             outline = _outline(shape)
             if outline is None:
                 problems.append(one_line(f'{path}: shape {number + 1} is left out: a {shape.get("shape_type")} of '
-                                         f'{len(shape.get("points") or [])} points has no area'))
+                                         f'{counted(len(shape.get("points") or []), "point")} has no area'))
                 continue
             group = shape.get('group_id')
             key = (shape['label'], 'shape', number) if group is None else (shape['label'], 'group', str(group))
@@ -77,6 +78,9 @@ def read_labelme(path):
             raise
         raise LabelmeError(f'{path}: is not a file of labelme ({type(error).__name__}: {error}); take it out of the '
                            'folder') from None
+    if not picture.is_file():
+        raise LabelmeError(f'{path}: its picture, {picture}, is not there; put it there, or take the file out of the '
+                           'folder')
     return picture, size, [(str(label), parts) for (label, *_), parts in objects.items()], problems
 
 
@@ -172,8 +176,8 @@ def main(argv=None):
         for out, part in zip(outs, split(content) if args.val else [content]):
             with replacing(out) as file:
                 json.dump(part, file)
-            print(f'{out}: {len(part["images"])} pictures, {len(part["annotations"])} objects, '
-                  f'{len(part["categories"])} classes')
+            print(f'{out}: {counted(len(part["images"]), "picture")}, {counted(len(part["annotations"]), "object")}, '
+                  f'{counted(len(part["categories"]), "class")}')
     except OSError as error:
         print(f'data.labelme: error: {error.filename}: cannot be written ({error.strerror})', file=sys.stderr)
         return 2

@@ -69,7 +69,7 @@ def draw_anchors(dataset, config):
     figure = Figure(figsize=(13, 6), layout='constrained')
     figure.suptitle(f'{dataset.annotations_path.name} at {config.input_size} pixels')
     left, right = figure.subplots(1, 2)
-    left.scatter(*sides.T, s=4, alpha=0.25, color='grey', linewidths=0, label='objects')
+    left.scatter(*sides.T, s=14, alpha=0.5, color='black', linewidths=0, label='objects')
     of_level = np.repeat(np.arange(len(LEVELS)), [config.anchors_per_cell * side ** 2 for side in config.level_sizes])
     shapes = anchors(config)[:, 2:] * config.input_size
     for level, name in enumerate(LEVELS):

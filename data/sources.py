@@ -1,11 +1,14 @@
 """What people name when they say where the pictures are: files, folders, patterns, videos, a camera."""
 import glob
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from data.pictures import PictureError, find_pictures
 from data.video import is_video
+
+_ADDRESS = re.compile('([a-z]{2,}):/+(.*)', re.IGNORECASE)  # Path makes one slash of two; C:/ is a drive
 
 
 @dataclass
@@ -34,13 +37,16 @@ def find_sources(names):
     Returns:
         `Sources`, in the order of the names, and by name within each.
     Raises:
-        PictureError: there is nothing of that name.
+        PictureError: there is nothing of that name, or it is the address of a page.
     """
     found = Sources()
     for name in map(str, names):
         if name.isdecimal() and not os.path.exists(name):
             found.cameras.append(int(name))
             continue
+        if (address := _ADDRESS.match(name)) and not os.path.lexists(name):
+            raise PictureError(f'{address[1]}://{address[2]}: addresses are not taken; download the file first, and '
+                               'name that')
         matches = [name] if os.path.lexists(name) else sorted(glob.glob(name, recursive=True))
         if not matches and glob.has_magic(name):
             raise PictureError(f'{name}: no file has such a name')

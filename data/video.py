@@ -35,7 +35,7 @@ class Video:
             VideoError: it cannot be opened.
         """
         self.source = source
-        self._capture = cv2.VideoCapture(source if isinstance(source, int) else str(source))
+        self._capture = _open(source if isinstance(source, int) else str(source))
         if not self._capture.isOpened():
             raise VideoError(f'camera {source}: cannot be opened; is it there, and free?' if isinstance(source, int)
                              else f'{source}: not a video that can be read; convert it to .mp4 or copy it again')
@@ -107,6 +107,16 @@ def has_screen():
 def is_video(path):
     """Whether a file is a video, by its name."""
     return Path(path).suffix.lower() in SUFFIXES
+
+
+def _open(source):
+    """A capture of OpenCV, opened in silence: VideoError says it better."""
+    set_level = getattr(cv2, 'setLogLevel', None) or cv2.utils.logging.setLogLevel  # of version 4, of 5
+    before = set_level(0)
+    try:
+        return cv2.VideoCapture(source)
+    finally:
+        set_level(before)
 
 
 def _frames_of(path):

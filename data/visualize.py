@@ -14,6 +14,8 @@ from model.config import PRESETS, preset
 
 _TINT = 0.45  # how much of the class's colour a mask's pixels take on
 _TAGS_AREA = 0.25  # how much of the picture labels may cover
+_SMALL = 4  # labels: an object whose box is smaller than so many of them is small, and better not hidden by one
+_HIDDEN_TAG = 10  # small objects that may rather be hidden than one label
 
 # Tried in this order for names that Pillow's own font (None) does not cover: Western, Chinese, Japanese and
 # Korean fonts that Linux, Windows and macOS come with.
@@ -30,7 +32,8 @@ def draw_detections(picture, detections, names, scores=True):
     """A copy of a picture with its detections drawn on it: tinted and outlined masks, boxes and labels.
 
     A label gives the class's name and the box score. The best detections are on top, and their labels choose
-    their places first. Small or crowded pictures show only the best labels.
+    their places first: within or around their boxes, where no other label and no small object is hidden, if there is
+    such a place. Small or crowded pictures show only the best labels.
 
     Args:
         picture: uint8 [H, W, 3], BGR. It is not changed.
@@ -109,7 +112,7 @@ def _placed_tags(detections, names, best_first, shape, scale, scores):
         list of (tag, x, y), best first: uint8 [h, w, 3] and its top-left pixel.
     """
     size = max(10, round(0.022 * scale))
-    taken = np.zeros((0, 4), int)
+    taken = _small_objects(detections.boxes, _SMALL * 7 * size ** 2)  # a label is about 5 x 1.4 times its letters' size
     placed = []
     left = _TAGS_AREA * shape[0] * shape[1]
     for i in best_first:
@@ -122,21 +125,36 @@ def _placed_tags(detections, names, best_first, shape, scale, scores):
             break
         if height <= shape[0] and width <= shape[1]:
             x, y = _place(width, height, detections.boxes[i], taken, shape)
-            taken = np.vstack([taken, [x, y, x + width, y + height]])
+            taken = np.vstack([taken, [x, y, x + width, y + height, _HIDDEN_TAG / (width * height)]])
             placed.append((tag, x, y))
     return placed
 
 
+def _small_objects(boxes, most):
+    """The boxes of fewer pixels than most: float64 [n, 5], x0 y0 x1 y1 and what it costs to hide a pixel of each."""
+    boxes = np.round(boxes).astype(float)
+    areas = (boxes[:, 2:] - boxes[:, :2]).clip(1).prod(1)
+    return np.column_stack([boxes, 1 / areas])[areas < most]
+
+
 def _place(width, height, box, taken, shape):
-    """The place for a tag at its box, within the picture, that hides the least of the tags before it."""
+    """The place for a tag at its box, within the picture, that hides the least of what is there.
+
+    Args:
+        taken: float64 [m, 5], x0 y0 x1 y1 of the tags before it and of small objects, and what it costs to hide a pixel
+            of each.
+    Returns:
+        x, y of its top-left pixel.
+    """
     x0, y0, x1, y1 = np.round(box).astype(int).tolist()
     places = [(x0, y0 - height), (x0, y0), (x1 - width, y0 - height), (x1 - width, y0),
-              (x0, y1), (x0, y1 - height), (x1 - width, y1), (x1 - width, y1 - height)]
+              (x0, y1), (x0, y1 - height), (x1 - width, y1), (x1 - width, y1 - height),
+              (x1, y0), (x0 - width, y0), (x1, y1 - height), (x0 - width, y1 - height)]
     limit = np.array([shape[1] - width, shape[0] - height])
     start = np.clip(np.array(places), 0, limit)[:, None]
     end = start + (width, height)
-    shared = np.minimum(end, taken[:, 2:]) - np.maximum(start, taken[:, :2])
-    hidden = np.prod(shared.clip(0), axis=2).sum(1)
+    shared = (np.minimum(end, taken[:, 2:4]) - np.maximum(start, taken[:, :2])).clip(0)
+    hidden = shared[:, :, 0] * shared[:, :, 1] @ taken[:, 4]
     return start[hidden.argmin(), 0].tolist()
 
 
@@ -201,8 +219,9 @@ def main(argv=None):
     """Draw what the command line asks for. Returns the exit status."""
     args = _parse(argv)
     try:
+        save = args.draw(args)
         args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.draw(args)
+        save(args.out)
     except ValueError as error:  # each of those that reading may raise is one, with its line for the user
         print(f'data.visualize: error: {error}', file=sys.stderr)
         return 2
@@ -217,16 +236,15 @@ def _parse(argv):
     parser = argparse.ArgumentParser(prog='python -m data.visualize', description='Draw what is better looked at.')
     subjects = parser.add_subparsers(required=True, metavar='{curves,samples,anchors,prototypes}')
 
-    def subject(name, draw, help, description, out):
+    def subject(name, draw, help, description, out, told='%(default)s'):
         made = subjects.add_parser(name, help=help, description=description)
-        made.add_argument('--out', type=Path, default=out, help='picture to write (default: %(default)s)')
+        made.add_argument('--out', type=Path, default=out, help=f'picture to write (default: {told})')
         made.set_defaults(draw=draw)
         return made
     curves = subject('curves', _curves, 'the course of a training run, from its log',
                      'Draw the losses, AP, learning rate and time of a training run, from the log that train.py '
-                     'writes, at any time while it goes on or after.', None)
-    curves.add_argument('run', type=Path, help='folder that train.py saves in, such as weights; curves.png goes there '
-                                               'too')
+                     'writes, at any time while it goes on or after.', None, 'curves.png in that folder')
+    curves.add_argument('run', type=Path, help='folder that train.py saves in, such as weights')
     samples = subject('samples', _samples, 'what a network learns from',
                       'Draw augmented pictures with their boxes and masks, as train.py makes them.',
                       Path('results/samples.jpg'))
@@ -251,8 +269,10 @@ def _parse(argv):
     return args
 
 
+# Each of these draws what the flags ask for: a callable that writes it to a path.
+
 def _curves(args):
-    draw_curves(read_log(args.run / 'log.jsonl'), str(args.run)).savefig(args.out)
+    return draw_curves(read_log(args.run / 'log.jsonl'), str(args.run)).savefig
 
 
 def _samples(args):
@@ -261,19 +281,20 @@ def _samples(args):
     from data.plots import draw_samples
     dataset, config = _dataset(args)
     batches = Batches(dataset, config, 1, args.seed, augmentation=args.augmentation)
-    write_picture(args.out, draw_samples(batches, dataset.classes.names, args.number))
+    drawn = draw_samples(batches, dataset.classes.names, args.number)
+    return lambda out: write_picture(out, drawn)
 
 
 def _anchors(args):
     from data.plots import draw_anchors
-    draw_anchors(*_dataset(args)).savefig(args.out)
+    return draw_anchors(*_dataset(args)).savefig
 
 
 def _prototypes(args):
     from data.pictures import read_picture
     from data.plots import draw_prototypes
     from model.predictor import Predictor
-    draw_prototypes(Predictor(args.model_path), read_picture(args.picture)).savefig(args.out)
+    return draw_prototypes(Predictor(args.model_path), read_picture(args.picture)).savefig
 
 
 def _dataset(args):

@@ -1,10 +1,11 @@
 import json
+import re
 
 import cv2
 import numpy as np
 import pytest
 
-from data import coco
+from data import coco, visualize
 from data.check import check
 from data.coco import CocoDataset
 from data.pictures import read_picture
@@ -75,6 +76,17 @@ def test_doubtful_objects_are_named_with_their_picture_and_place(dataset, capsys
     assert total == 3  # and both classes have few objects
 
 
+def test_one_thing_is_not_counted_as_many(dataset, capsys):
+    check(dataset(annotation(1), pictures=2))
+    out = capsys.readouterr().out
+    assert ': 2 pictures, 1 object, 2 classes\n' in out and '; 1 picture has none\n' in out
+    assert '  cat: 1 object\n  dog: 0 objects\n' in out
+    check(dataset(annotation(1)))
+    out = capsys.readouterr().out
+    assert ': 1 picture, 1 object, 2 classes\n' in out and '; 0 pictures have none\n' in out
+    assert 'pictures: 1 of 1 is 160x120\n' in out
+
+
 def test_two_classes_at_one_place_are_no_problem(dataset, capsys):
     assert findings(dataset(annotation(1), annotation(2, category_id=9)), capsys)[1] == []
 
@@ -101,3 +113,25 @@ def test_the_command_tells_by_its_status(dataset, tmp_path, capsys):
     assert 'annotation 2 is left out: its category_id, 77, is not in the file' in capsys.readouterr().out
     assert coco.main(['check', str(tmp_path / 'none.json'), str(tmp_path)]) == 2
     assert capsys.readouterr().err.startswith(f'data.coco: error: {tmp_path / "none.json"}: cannot be read')
+
+
+def test_a_class_with_few_objects_alone_is_a_problem_and_help_says_so(dataset, tmp_path, capsys):
+    annotations = [annotation(2 * i + half, i, category) for i in range(1, 21)
+                   for half, category in enumerate((5, 9)) if (i, category) != (20, 9)]
+    made = dataset(*annotations, pictures=20)
+    assert coco.main(['check', str(made.annotations_path), str(tmp_path), '--samples', str(tmp_path / 's.jpg')]) == 1
+    out = capsys.readouterr().out
+    assert 'Classes with few objects: 1\n  dog: 19 objects\n' in out
+    with pytest.raises(SystemExit, match='0'):
+        coco.main(['check', '--help'])
+    out = ' '.join(capsys.readouterr().out.split())
+    assert 'classes with fewer than 20 objects' in out and 'such a class alone' in out
+
+
+def test_its_picture_and_that_of_augmented_samples_have_places_of_their_own(capsys):
+    defaults = []
+    for main, command in ((coco.main, 'check'), (visualize.main, 'samples')):
+        with pytest.raises(SystemExit, match='0'):
+            main([command, '--help'])
+        defaults += re.findall(r'\(default: (results/\S+)\)', ' '.join(capsys.readouterr().out.split()))
+    assert defaults == ['results/check.jpg', 'results/samples.jpg']

@@ -56,6 +56,19 @@ def test_curves_show_the_log(tmp_path):
     box, mask = panels['AP on the validation pictures'].lines
     np.testing.assert_array_equal(box.get_xydata(), [[20, 0.3], [40, 0.3]])
     np.testing.assert_array_equal(mask.get_xydata(), [[20, 0.2], [40, 0.2]])
+    assert panels['AP on the validation pictures'].get_ylim() == pytest.approx((0, 0.33))
+
+
+@pytest.mark.parametrize(('steps', 'title', 'marker'), [(1, 'its parts', 'o'), (2, 'its parts', 'o'),
+                                                        (3, 'its parts', 'None'), (39, 'its parts', 'None'),
+                                                        (40, 'its parts, smoothed', 'None')])
+def test_few_points_are_dots_and_nothing_is_called_smoothed_that_is_not(tmp_path, steps, title, marker):
+    write_run(tmp_path, 1, steps, 4.0)
+    loss, parts, rate, time = draw_curves(read_log(tmp_path / 'log.jsonl'), 'a run').axes
+    assert parts.get_title() == title
+    for axes in (loss, parts, rate, time):
+        assert {line.get_marker() for line in axes.lines} == {marker}
+        assert all(len(line.get_xdata()) == steps for line in axes.lines)
 
 
 def test_smoothing_takes_means_of_a_twentieth():
@@ -71,6 +84,19 @@ def test_a_program_draws_them(tmp_path):
                           cwd=Path(__file__).parent.parent, capture_output=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, f'{tmp_path}/curves.png\n', '')
     assert cv2.imread(str(tmp_path / 'curves.png')).shape == (750, 1200, 3)
+
+
+def test_help_tells_where_the_curves_go(capsys):
+    with pytest.raises(SystemExit, match='0'):
+        main(['curves', '--help'])
+    out = ' '.join(capsys.readouterr().out.split())
+    assert 'picture to write (default: curves.png in that folder)' in out and 'None' not in out
+
+
+def test_no_folder_is_made_where_nothing_can_be_drawn(tmp_path, capsys):
+    assert main(['curves', str(tmp_path / 'nowhere')]) == 2
+    assert main(['samples', str(tmp_path / 'none.json'), str(tmp_path), '--out', str(tmp_path / 'new/x.png')]) == 2
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_cannot_be_drawn_is_one_line(tmp_path, capsys):

@@ -43,13 +43,24 @@ def test_what_has_no_area_is_left_out_with_a_line(write):
     path = write(shape(points=[(1, 2)], shape_type='point'), shape(points=[(1, 2), (3, 4)], shape_type='line'), shape())
     _, _, objects, problems = read_labelme(path)
     assert len(objects) == 1
-    assert problems == [f'{path}: shape 1 is left out: a point of 1 points has no area',
+    assert problems == [f'{path}: shape 1 is left out: a point of 1 point has no area',
                         f'{path}: shape 2 is left out: a line of 2 points has no area']
 
 
 def test_the_picture_tells_its_size_where_the_file_does_not(write):
     picture, size, _, _ = read_labelme(write(shape(), imageHeight=None, imagePath='.\\one.png'))
     assert (picture.name, tuple(size)) == ('one.png', (40, 60))
+
+
+def test_a_picture_that_is_not_there_is_told_and_left_out(write, tmp_path, capsys):
+    write(shape())
+    path = write(shape(), name='two.json', imagePath='two.png')
+    assert main([str(tmp_path), '--out', str(tmp_path / 'out/all.json')]) == 1
+    assert capsys.readouterr() == (f'{tmp_path}/out/all.json: 1 picture, 1 object, 1 class\n',
+                                   f'{path}: its picture, {tmp_path}/two.png, is not there; put it there, or take the '
+                                   'file out of the folder\n')
+    dataset = CocoDataset(tmp_path / 'out/all.json', tmp_path)
+    assert [picture.path.name for picture in dataset.images] == ['one.png']
 
 
 @pytest.mark.parametrize('content', ['', '[]', '{}', '[' * 100_000,

@@ -49,6 +49,16 @@ def test_the_figure_of_anchors_has_every_shape(shapes):
     assert sum(bar.get_height() for bar in right.patches) == len(best) > 10
 
 
+def test_objects_are_well_visible_among_the_anchors(shapes):
+    left, _ = draw_anchors(shapes, CONFIG).axes
+    dots = left.collections[0]
+    assert len(dots.get_offsets()) == len(best_overlaps(shapes, CONFIG)[0])
+    for drawn in (dots, left.get_legend().legend_handles[0]):
+        *colour, alpha = drawn.get_facecolor()[0]
+        assert 1 - alpha * (1 - np.mean(colour)) <= 0.5  # on white
+        assert drawn.get_sizes()[0] >= 12  # square points
+
+
 def test_samples_are_those_that_are_trained_on(shapes):
     batches = Batches(shapes, CONFIG, 1, seed=3)
     drawn = draw_samples(batches, shapes.classes.names, 5)

@@ -143,6 +143,37 @@ def test_labels_of_one_place_do_not_hide_each_other():
     assert all(shows(drawn, label(index, 0.9 - 0.1 * index, name)) for index, name in enumerate(names))
 
 
+@pytest.mark.parametrize('x', [0, 300, 616])
+@pytest.mark.parametrize('y', [0, 200, 462])
+def test_labels_stand_beside_a_small_object_wherever_it_is(x, y):
+    """Two of them, as there are where it is found as two classes."""
+    objects = [(index, 0.9 - 0.1 * index, (x, y, x + 24, y + 18), BLANK) for index in range(2)]
+    drawn = draw_detections(np.zeros((480, 640, 3), np.uint8), make(objects, (480, 640)), ['star', 'cross'])
+    assert (drawn[y + 2:y + 16, x + 2:x + 22] == 0).all()
+    assert shows(drawn, label(0, 0.9, 'star')) and shows(drawn, label(1, 0.8, 'cross'))
+
+
+def test_the_label_of_a_large_object_does_not_hide_a_small_one():
+    objects = [(0, 0.9, (200, 200, 500, 400), BLANK), (1, 0.5, (210, 180, 234, 198), BLANK)]
+    drawn = draw_detections(np.zeros((480, 640, 3), np.uint8), make(objects, (480, 640)), ['star', 'cross'])
+    assert (drawn[182:196, 212:232] == 0).all()
+    assert shows(drawn, label(0, 0.9, 'star')) and shows(drawn, label(1, 0.5, 'cross'))
+
+
+def test_labels_hide_next_to_nothing_of_many_small_objects():
+    random, hidden = np.random.default_rng(0), []
+    for _ in range(20):
+        starts = random.integers(0, (610, 450), (12, 2))
+        objects = [(i, 0.9 - 0.01 * i, (x, y, x + 24, y + 20), BLANK) for i, (x, y) in enumerate(starts.tolist())]
+        found = make(objects, (480, 640))
+        drawn, bare = (draw_detections(np.zeros((480, 640, 3), np.uint8), found, [name] * 12) for name in ('horse', ''))
+        inside = np.zeros((480, 640), bool)
+        for x, y in starts:
+            inside[y + 2:y + 18, x + 2:x + 22] = True
+        hidden.append(((drawn != bare).any(2) & inside).sum() / inside.sum())
+    assert np.mean(hidden) < 0.02
+
+
 def test_best_labels_are_whole_in_a_crowd():
     objects = [(index, 0.1 + 0.1 * index, (300, 200, 340, 240), BLANK) for index in range(9)]
     drawn = draw_detections(np.zeros((480, 640, 3), np.uint8), make(objects, (480, 640)), ['person'] * 9)
