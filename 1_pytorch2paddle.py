@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from command_line import run
+from data.coco import CocoDataset
 from model.checkpoint import META, MODEL, Checkpoint, CheckpointError, save_checkpoint
 from model.classes import COCO, Classes
 from model.config import PUBLISHED_SIZE, preset
 
 NETWORKS = ('resnet50dcn', 'resnet101dcn', 'resnet50', 'resnet101', 'darknet53')
 ANCHORS = {'coco': {}, 'pascal': dict(anchor_sizes=(32, 64, 128, 256, 512), square_anchors=False)}
+MOST_NUMBERS = 10 ** 8  # in a tensor, which may claim more than its file holds; no network here has a tenth
 LEFT_OUT = {
     'batch counters of batch norm, which nothing uses': r'\.num_batches_tracked$',
     "second copies of the backbone's layers, from old versions": r'^backbone\.layer\d\.',
@@ -45,8 +47,9 @@ def parse_arguments(argv=None):
                         'one of YOLACT++, its offsets starting at zero)')
     detector = parser.add_argument_group('what the weights do not tell (not for an ImageNet file)')
     detector.add_argument('--classes', metavar='NAMES',
-                          help='text file in UTF-8, a class name on each line in the order of training; ids '
-                          "count from 1 (default: COCO's if there are 80 classes)")
+                          help='text file in UTF-8, a class name on each line in the order of training, whose ids '
+                          'count from 1; or a .json file of annotations, whose categories are taken in the order of '
+                          "their ids (default: COCO's if there are 80 classes)")
     detector.add_argument('--input_size', type=int, metavar='PIXELS',
                           help='side of the input that it was trained with (default: 400 or 700 if im400 or '
                           f"im700 is in the file's name, otherwise {PUBLISHED_SIZE})")
@@ -135,6 +138,9 @@ def read_state(path):
     if not (isinstance(state, dict) and state and all(
             isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in state.items())):
         raise CheckpointError(f'{path}: not a state dict, which is tensors by name; save model.state_dict()')
+    for name, tensor in state.items():
+        if tensor.layout != torch.strided or tensor.is_meta or tensor.numel() > MOST_NUMBERS:
+            raise CheckpointError(f'{path}: refused: {name} is no plain tensor; save model.state_dict()')
     return {name.removeprefix('module.'): tensor.detach().float().numpy() for name, tensor in state.items()}
 
 
@@ -204,7 +210,8 @@ def name_classes(count, path, names_path=None):
     Args:
         count: how many it has, without background.
         path: its file, for messages.
-        names_path: text file in UTF-8, a name on each line; None if they are COCO's.
+        names_path: text file in UTF-8, a name on each line, or a COCO-style annotation file (.json); None if they are
+            COCO's.
     Returns:
         `Classes`.
     Raises:
@@ -216,14 +223,23 @@ def name_classes(count, path, names_path=None):
             raise CheckpointError(f"{path}: {count} classes, not COCO's {len(COCO)}; give a text file with "
                                   f'their names, one a line: --classes NAMES')
         return COCO
-    try:
-        lines = Path(names_path).read_text('utf-8-sig').splitlines()
-    except UnicodeDecodeError:
-        raise CheckpointError(f'{names_path}: not a text file in UTF-8; save it as such') from None
-    names = [line.strip() for line in lines if line.strip()]
+    names, ids = read_names(names_path)
     if len(names) != count:
         raise CheckpointError(f'{names_path}: {len(names)} names, but {path} has {count} classes')
-    return Classes(names, range(1, count + 1))
+    return Classes(names, ids)
+
+
+def read_names(path):
+    """Names and ids in a text file or an annotation file. Errors as of `name_classes`."""
+    if Path(path).suffix == '.json':
+        classes = CocoDataset(path, '').classes
+        return classes.names, classes.ids
+    try:
+        lines = Path(path).read_text('utf-8-sig').splitlines()
+    except UnicodeDecodeError:
+        raise CheckpointError(f'{path}: not a text file in UTF-8; save it as such') from None
+    names = [line.strip() for line in lines if line.strip()]
+    return names, range(1, len(names) + 1)
 
 
 def still_offsets(shapes):

@@ -7,11 +7,13 @@ from pathlib import Path
 
 from data.pipeline import default_workers
 from model.config import PRESETS
+from model.device import DeviceError
 from model.engine import ENGINES
 from model.predictor import Predictor
 from training.recipe import AUGMENTATIONS, BOX_LOSSES, CONF_LOSSES, SCHEDULES
 
 CONVERTED = './pretrained_resnet50dcn'
+MOST = 10 ** 9  # of whole numbers; none of them has a use for more
 
 
 def run(main):
@@ -39,7 +41,7 @@ def prediction_flags(model_path, obj_threshold):
         ArgumentParser, a parent for the script's own.
     """
     parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument('--model_path', default=model_path,
+    parser.add_argument('--model_path', type=given_path, default=model_path,
                         help='what to predict with: the folder of a checkpoint, or an .onnx file that export.py '
                              'wrote (default: %(default)s)')
     parser.add_argument('--obj_threshold', type=fraction, default=obj_threshold,
@@ -81,7 +83,13 @@ def batch_flags():
 
 
 def predictor_of(args):
-    """The `Predictor` that the flags ask for."""
+    """The `Predictor` that the flags ask for.
+
+    Raises:
+        CheckpointError, DeviceError: as of `Predictor`.
+    """
+    if args.amp == 'O1' and args.precision == 'bf16':
+        raise DeviceError('--amp=O1 is for a GPU and --precision=bf16 for a CPU; leave one out')
     return Predictor(args.model_path, args.device, args.engine, 'amp' if args.amp == 'O1' else args.precision,
                      **thresholds(args))
 
@@ -109,17 +117,20 @@ def fraction(text):
 
 def count(text):
     """A flag's value that is a whole number from 1."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f'{text} is not 1 or more')
-    return value
+    return _whole_from(1, text)
 
 
 def whole(text):
     """A flag's value that is a whole number from 0."""
+    return _whole_from(0, text)
+
+
+def _whole_from(least, text):
     value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f'{text} is not 0 or more')
+    if value < least:
+        raise argparse.ArgumentTypeError(f'{text} is not {least} or more')
+    if value > MOST:
+        raise argparse.ArgumentTypeError(f'{text} is more than {MOST}')
     return value
 
 

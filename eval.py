@@ -43,7 +43,10 @@ def parse_arguments(argv=None):
     parser.add_argument('--report', type=given_path, metavar='FILE',
                         help='also write a page to look at in a browser, such as results/report.html: figures, curves, '
                              'AP by class, what was taken for what, and the worst pictures (default: none)')
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.json and args.json == args.report:
+        parser.error('--json and --report are to be two files')
+    return args
 
 
 def main(argv=None):
@@ -90,9 +93,7 @@ def judge_results(args, dataset, errors):
 def read_dataset(annotations_path, images_path, pictures):
     """The dataset, after a look at what is wrong with it, and if they are needed for its pictures."""
     dataset = CocoDataset(annotations_path, images_path)
-    if not dataset.has_annotations:
-        raise AnnotationError(f'{annotations_path}: has no annotations to judge by; '
-                              'use test_dev.py for such a file')
+    dataset.check_annotations()
     if pictures:
         dataset.check_folder()
     if dataset.warnings:

@@ -3,6 +3,7 @@
     python export.py --model_path weights/step0010000-ep003-loss5.715.pd
 """
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -12,10 +13,12 @@ import numpy as np
 from command_line import given_path, run
 from data.pictures import PictureError, one_line, read_picture
 from model.checkpoint import CheckpointError, halve, load_checkpoint, save_checkpoint
-from model.engine import judge_path
+from model.engine import rescorer_path
 from model.export import ExportError, to_onnx, to_paddle
 from model.files import replacing
 from model.onnx_engine import OnnxError
+
+SUFFIXES = {'onnx': '.onnx', 'paddle': '_paddle', 'half': '_half.pd'}
 
 
 def parse_arguments(argv=None):
@@ -53,9 +56,11 @@ def parse_arguments(argv=None):
 def main(argv=None):
     """Write the files. Returns the exit status."""
     args = parse_arguments(argv)
-    out = args.out or args.model_path.with_name(args.model_path.stem + {'onnx': '.onnx', 'paddle': '_paddle',
-                                                                        'half': '_half.pd'}[args.format])
+    place = Path(os.path.abspath(args.model_path))
+    out = Path(os.path.abspath(args.out or place.parent / (place.stem + SUFFIXES[args.format])))
     try:
+        if args.format == 'onnx' and out.suffix != '.onnx':
+            raise CheckpointError(f'{out}: is to end in .onnx, by which the scripts know it; name another --out')
         if args.format != 'onnx' and out.exists():
             raise CheckpointError(f'{out}: exists; remove it or name another --out')
         checkpoint = load_checkpoint(args.model_path)
@@ -76,13 +81,15 @@ def main(argv=None):
 
 def write_onnx(args, checkpoint, out):
     """Writes ONNX files. Returns their paths."""
-    paths = out, judge_path(out)
+    paths = out, rescorer_path(out)
     picture = prepared(args.picture, checkpoint.config.input_size)
     contents = to_onnx(checkpoint, args.model_path, picture, args.with_nms, args.winograd)
     written = [(path, content) for path, content in zip(paths, contents) if content is not None]
     for path, content in written:
         with replacing(path, 'wb') as file:
             file.write(content)
+    if len(written) < len(paths):
+        rescorer_path(out).unlink(missing_ok=True)  # of another network, which had this name
     return [path for path, _ in written]
 
 

@@ -50,7 +50,10 @@ def parse_arguments(argv=None):
     parser.add_argument('--out', type=given_path,
                         default='results/detections_test-dev2017_yolactplus_results.json',
                         help='file to write (default: %(default)s)')
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.out.suffix != '.json':
+        parser.error(f'--out {args.out} is to end in .json; a .zip is written beside it')
+    return args
 
 
 def main(argv=None):
@@ -67,6 +70,7 @@ def main(argv=None):
             check_classes(dataset, predictor.classes)
             for path in files_of(args.out).values():
                 check_writable(path)
+                check_writable(path.with_suffix('.zip'))
             problems = work(args, predictor, dataset, rank, processes)
     except (AnnotationError, CheckpointError, DeviceError, WorkerError) as error:
         print(f'test_dev.py: error: {error}', file=sys.stderr)
@@ -75,8 +79,9 @@ def main(argv=None):
         print(f'test_dev.py: error: {error}. The same command goes on from here', file=sys.stderr)
         return 2
     except OSError as error:
-        print(f'test_dev.py: error: {one_line(args.out)}: cannot be written ({error.strerror}); check that its folder '
-              'may be written to and has room, and give the same command again', file=sys.stderr)
+        place = one_line(error.filename or args.out)
+        print(f'test_dev.py: error: {place}: cannot be written ({error.strerror}); check that its folder may be '
+              'written to and has room, and give the same command again', file=sys.stderr)
         return 2
     if rank:
         return 0
@@ -132,7 +137,8 @@ def work(args, predictor, dataset, rank, processes):
         found = predict(predictor, (batches[piece] for piece in todo), describe, args.num_workers)
         for piece, (described, problems) in zip(todo, found):
             write(piece, {'mask': [entry for masks, _ in described for entry in masks],
-                          'box': [entry for _, boxes in described for entry in boxes], 'problems': problems})
+                          'box': [entry for _, boxes in described for entry in boxes], 'problems': problems},
+                  final=not problems)  # pictures may be mended meanwhile
             bar.update(len(described) + len(problems))
     wait_for_all()
     problems = []
@@ -144,8 +150,9 @@ def work(args, predictor, dataset, rank, processes):
 
 
 def fingerprint(args):
-    """Changes with whatever changes what is found: weights, list of pictures, thresholds and batches."""
-    choices = thresholds(args), args.batch_size, args.engine, args.amp, args.precision
+    """Changes with whatever changes what is found: weights, pictures, thresholds, batches and what computes them."""
+    folder = os.path.abspath(args.test_images_path)
+    choices = thresholds(args), folder, args.batch_size, args.device, args.engine, args.amp, args.precision
     digest = hashlib.sha256(json.dumps(choices).encode())
     for path in [Path(args.test_anno_path), *model_files(args.model_path)]:
         digest.update(path.read_bytes())

@@ -27,6 +27,7 @@ from model.checkpoint import (
 )
 from model.config import ConfigError, preset
 from model.device import DeviceError, choose_device
+from model.message import one_line
 from model.predictor import Predictor
 from training.interruption import Interruption
 from training.log import Listener, Log, say
@@ -68,16 +69,15 @@ def run_training(args, interruption):
     except ParallelError as error:
         print(f'train.py: error: {error}. The last checkpoint is whole: go on with --pattern=1', file=sys.stderr)
     except OSError as error:
-        print(f'train.py: error: {error.filename or args.save_dir}: {error.strerror}; the last checkpoint is whole',
-              file=sys.stderr)
+        print(f'train.py: error: {one_line(error.filename or args.save_dir)}: {error.strerror}; the last checkpoint is '
+              'whole', file=sys.stderr)
     return 2
 
 
 def open_dataset(annotations, images):
     """A dataset to learn from or to judge by, after a look at what is wrong with it."""
     dataset = CocoDataset(annotations, images)
-    if not dataset.has_annotations:
-        raise AnnotationError(f'{annotations}: has no annotations')
+    dataset.check_annotations()
     dataset.check_folder()
     say(f'{annotations}: {len(dataset)} pictures, {len(dataset.classes)} classes')
     if dataset.warnings:
@@ -286,8 +286,8 @@ def train(args, run, dataset, validation, interruption):
             break
         asked = time.time()
     log.close()
-    if log.in_a_row == MOST_SKIPPED:
-        raise LossError(f'the loss was not finite in {MOST_SKIPPED} steps in a row; look at the pictures named above, '
+    if log.in_a_row == MOST_SKIPPED or log.skipped and not log.totals:
+        raise LossError(f'the loss was not finite in {log.in_a_row} steps in a row; look at the pictures named above, '
                         'or go on from the last checkpoint with a lower --lr')
     return 128 + (interruption.signal or signal.SIGTERM) if wishes else 0
 

@@ -158,7 +158,7 @@ def read_pictures(records, folder):
     pictures = []
     for record in records:
         sides = record['width'], record['height']
-        if not all(isinstance(side, (int, float)) and side >= 1 and side % 1 == 0 for side in sides):
+        if not all(isinstance(side, (int, float)) and 1 <= side < 10 ** 12 and side % 1 == 0 for side in sides):
             raise ValueError(f'image {_short(record["id"])} is {_short(sides[0])} wide and {_short(sides[1])} high; '
                              'give whole numbers of pixels')
         if sides[0] * sides[1] >= _MOST_PIXELS:

@@ -104,6 +104,17 @@ class CocoDataset:
                    'iscrowd': int(self._crowds[row]), 'bbox': box, 'segmentation': segmentation,
                    'area': float(mask_api.area(segmentation)) if math.isnan(area) else area}
 
+    def check_annotations(self):
+        """Looks whether there is anything to learn from or to judge by.
+
+        Raises:
+            AnnotationError: the file has no annotations, or none that can be used.
+        """
+        if not self.has_annotations:
+            raise AnnotationError(f'{self.annotations_path}: has no annotations; test_dev.py takes such a file')
+        if self.warnings and not len(self._labels):
+            raise AnnotationError(f'{self.warnings[0]}; and none of the {len(self.warnings)} can be used')
+
     def check_folder(self):
         """Looks whether the folder holds the pictures.
 
@@ -150,18 +161,18 @@ class CocoDataset:
 
 def main(argv=None):
     """Look at a dataset. Returns the exit status: 1 if something is wrong with it."""
-    from data.check import check  # which is made of this
+    from data.check import FEW, check  # which is made of this
     parser = argparse.ArgumentParser(prog='python -m data.coco', description='COCO-style datasets.')
     commands = parser.add_subparsers(dest='command', required=True, metavar='{check}')
     looking = commands.add_parser(
         'check', help='what is in a dataset, and what is wrong with it',
         description='Tell what is in a dataset, and what is wrong with it: annotations that are left out, pictures '
                     'that are missing, damaged or of another size than annotated, objects without pixels, annotated '
-                    'twice, too thin to be learnt, or with boxes that do not fit. The exit status is 1 if there is '
-                    'something.')
+                    'twice, too thin to be learnt, or with boxes that do not fit, and classes with fewer than '
+                    f'{FEW} objects. The exit status is 1 if there is something, be it such a class alone.')
     looking.add_argument('annotations', type=Path, help='annotation file')
     looking.add_argument('images', type=Path, help='folder of its pictures')
-    looking.add_argument('--samples', type=Path, default='results/samples.jpg',
+    looking.add_argument('--samples', type=Path, default='results/check.jpg',
                          help='picture to write, of some pictures with their objects (default: %(default)s)')
     looking.add_argument('--all', action='store_true', help='print all problems (default: 20 of each kind)')
     args = parser.parse_args(argv)

@@ -10,6 +10,7 @@ class Journal:
     """What came of each piece of work, in a folder, until all of it is there.
 
     Every process writes to a file of its own, one line a piece. A line that was cut off by a kill counts for nothing.
+    What came of a piece may be provisional: it stands in for what comes of it when the work goes on another time.
     """
 
     def __init__(self, folder):
@@ -23,11 +24,13 @@ class Journal:
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def pieces(self):
-        """The numbers of the pieces that are done: set of int."""
-        return set(self._places())
+        """The numbers of the pieces that are done for good: set of int."""
+        return {piece for piece, (_, _, final) in self._places().items() if final}
 
     def writer(self, process):
-        """A function that takes the number of a piece and what came of it, as JSON can hold it, and keeps that.
+        """A function that keeps what came of a piece.
+
+        It takes the number of the piece, what came of it, as JSON can hold it, and whether that is final.
 
         Args:
             process: int, which of the processes that work at the same time.
@@ -38,8 +41,8 @@ class Journal:
         if file.tell():
             file.write(b'\n')  # ends a line that was cut off
 
-        def write(piece, content):
-            file.write(json.dumps([piece, content], separators=(',', ':')).encode('ascii') + b'\n')
+        def write(piece, content, final=True):
+            file.write(json.dumps([piece, final, content], separators=(',', ':')).encode('ascii') + b'\n')
             file.flush()
             if not os.fstat(file.fileno()).st_nlink:
                 raise self._removed()
@@ -55,12 +58,12 @@ class Journal:
         places = self._places()
         if not places.keys() >= set(pieces):
             raise self._removed()
-        files = {path: open(path, 'rb') for path, _ in places.values()}
+        files = {path: open(path, 'rb') for path, *_ in places.values()}
         try:
             for piece in pieces:
-                path, start = places[piece]
+                path, start, _ = places[piece]
                 files[path].seek(start)
-                yield json.loads(files[path].readline())[1]
+                yield json.loads(files[path].readline())[2]
         finally:
             for file in files.values():
                 file.close()
@@ -73,21 +76,21 @@ class Journal:
         return FileNotFoundError(errno.ENOENT, f'{self.folder.name} was removed', str(self.folder))
 
     def _places(self):
-        """The file and the byte of each piece's line."""
+        """The file and the byte of each piece's line, and whether it is final, which goes before."""
         places = {}
         for path in sorted(self.folder.glob('*.jsonl')):
             with open(path, 'rb') as file:
                 while line := file.readline():
-                    piece = _number(line)
-                    if piece is not None:
-                        places[piece] = path, file.tell() - len(line)
+                    piece, final = _heading(line)
+                    if piece is not None and (final or not places.get(piece, (None, 0, False))[2]):
+                        places[piece] = path, file.tell() - len(line), final
         return places
 
 
-def _number(line):
-    """The number of the piece in a line, None if the line is not whole."""
+def _heading(line):
+    """The number of the piece in a line and whether it is final; None if the line is not whole."""
     try:
-        piece, _ = json.loads(line)
-    except (ValueError, TypeError):
-        return None
-    return piece if line.endswith(b'\n') else None
+        piece, final, _ = json.loads(line)
+    except (ValueError, TypeError, RecursionError):
+        return None, False
+    return piece if line.endswith(b'\n') else None, final

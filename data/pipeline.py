@@ -14,7 +14,7 @@ def predict(predictor, batches, describe, workers=0):
     """What is found in the pictures of a dataset, batch by batch.
 
     Threads read pictures and bring them to the network's size, this one has the network, a thread sorts out what it
-    said, and processes describe that. As many batches as there are of these at most are under way.
+    said, and processes describe that. A few batches more than the processes take are under way at any time, no more.
 
     Args:
         predictor: `Predictor`.

@@ -147,6 +147,8 @@ def load_checkpoint(folder, training=False):
     folder = Path(folder)
     if not os.path.isdir(folder):
         raise CheckpointError(f'{folder}: no such checkpoint; a checkpoint is a folder with {META} and {MODEL}')
+    if not os.path.lexists(folder / META):
+        raise CheckpointError(f'{folder}: is no checkpoint, which is a folder with {META} and {MODEL}; name one')
     _check_files(folder)
     meta = _read_meta(folder / META)
     try:
@@ -161,11 +163,11 @@ def load_checkpoint(folder, training=False):
                               'with the weights') from None
     averaged = _read_tensors(folder / AVERAGED) if (folder / AVERAGED).exists() else {}
     if averaged and not training:
-        _check_head(folder / AVERAGED, config, averaged)
+        _check_size(folder / AVERAGED, config, averaged)
         return Checkpoint(config, classes, averaged, **rest)
     tensors = _read_tensors(folder / MODEL)
     if not rest['backbone_only']:
-        _check_head(folder / MODEL, config, tensors)
+        _check_size(folder / MODEL, config, tensors)
     velocity = _read_tensors(folder / OPTIMIZER) if training and (folder / OPTIMIZER).exists() else {}
     for file, values in ((OPTIMIZER, velocity), (AVERAGED, averaged)):
         for name, value in values.items():
@@ -291,20 +293,26 @@ def _read_tensors(path):
     try:
         with safe_open(path, framework='numpy') as file:
             return {name: _as_float32(name, file.get_tensor(name)) for name in file.keys()}
-    except (OSError, SafetensorError, TypeError, ValueError, struct.error) as error:
+    except (AttributeError, OSError, SafetensorError, TypeError, ValueError, struct.error) as error:
+        # An AttributeError is of a type that NumPy has not.
         raise CheckpointError(f'{path}: cannot be read: {error}; copy it again or take another checkpoint') from None
 
 
 def _as_float32(name, tensor):
     if tensor.dtype.kind != 'f':
         raise ValueError(f'{name} holds {tensor.dtype}, which no network learns')
-    return tensor.astype(np.float32, copy=False)
+    tensor = tensor.astype(np.float32, copy=False)
+    if not np.isfinite(tensor).all():
+        raise ValueError(f'{name} holds numbers that are not finite')
+    return tensor
 
 
-def _check_head(path, config, tensors):
-    """Classes and anchors are as the description says, which could ask for a network that takes all memory."""
-    weights = tensors.get('prediction_layers.0.conf_layer.weight')
+def _check_size(path, config, tensors):
+    """The description could ask for a network that takes all memory, which is seen before it is built."""
+    if sum(tensor.size for tensor in tensors.values()) < config.least_numbers:
+        raise CheckpointError(f'{path}: holds too little for the network of {META}; copy both again')
     outputs = config.anchors_per_cell * config.num_classes
+    weights = tensors.get('prediction_layers.0.conf_layer.weight')
     if weights is None or weights.shape[:1] != (outputs,):
         raise CheckpointError(f'{path}: is not of the network of {META}, which has {config.anchors_per_cell} anchors a '
                               f'cell and {config.num_classes} classes with background; copy both again')

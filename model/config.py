@@ -96,6 +96,13 @@ class Config:
         return tuple(sizes)
 
     @property
+    def least_numbers(self):
+        """Fewer than the network's parameters, worked out without building it: its 3×3 convolutions and a few more."""
+        blocks = sum(13 * depth * (self.width << stage) ** 2 for stage, depth in enumerate(self.depths))
+        outputs = self.anchors_per_cell * (self.num_classes + self.mask_dim + 4)
+        return blocks + 9 * self.fpn_channels * (3 * self.fpn_channels + outputs)
+
+    @property
     def prototype_size(self):
         """Pixels along a side of the prototypes: twice P3."""
         return 2 * self.level_sizes[0]

@@ -25,7 +25,7 @@ def find_device(device=None):
     if device is None:
         return 'gpu' if gpus else 'cpu'
     kind, _, number = device.partition(':')
-    if kind not in ('cpu', 'gpu') or (number and not number.isdigit()):
+    if kind != 'gpu' or (number and not number.isdigit()):
         raise DeviceError(f"device {device!r} is not 'cpu', 'gpu' or 'gpu:0'")
     if kind == 'gpu' and not paddle.device.is_compiled_with_cuda():
         raise DeviceError('this Paddle has no GPU support; install requirements-gpu.txt, or use the cpu')
@@ -39,7 +39,7 @@ def choose_device(device=None):
     import paddle
     device = find_device(device)
     paddle.device.set_device(device)
-    if device.startswith('cpu'):
+    if device == 'cpu':
         keep_memory()
 
 

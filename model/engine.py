@@ -1,7 +1,7 @@
 """What computes the network: ONNX Runtime on a CPU, Paddle on a GPU or where one asks for it."""
 from pathlib import Path
 
-from model.checkpoint import CheckpointError, load_checkpoint, restore
+from model.checkpoint import FILES, CheckpointError, load_checkpoint, restore
 from model.device import DeviceError, choose_device, find_device
 from model.export import ExportError
 from model.onnx_cache import cached_onnx
@@ -75,9 +75,12 @@ def _open_paddle(checkpoint, path, device, precision):
 
 def _read_onnx(path):
     """The network, and the net that re-scores its masks if there is one beside it."""
-    judge = judge_path(path)
+    rescorer = rescorer_path(path)
+    for file in (path, rescorer):
+        if file.exists() and not file.is_file():  # reading a pipe would wait
+            raise CheckpointError(f'{file}: is no file; check the name')
     try:
-        return path.read_bytes(), judge.read_bytes() if judge.exists() else None
+        return path.read_bytes(), rescorer.read_bytes() if rescorer.exists() else None
     except OSError as error:
         raise CheckpointError(f'{path}: cannot be read ({error.strerror}); check the name') from None
 
@@ -85,9 +88,11 @@ def _read_onnx(path):
 def model_files(model_path):
     """What a network is read from: list of Path."""
     path = Path(model_path)
-    return sorted(path.iterdir()) if path.is_dir() else [file for file in (path, judge_path(path)) if file.exists()]
+    if path.is_dir():
+        return [path / name for name in sorted(FILES) if (path / name).exists()]
+    return [file for file in (path, rescorer_path(path)) if file.exists()]
 
 
-def judge_path(path):
+def rescorer_path(path):
     """Where the net is that re-scores the masks of a network: Path, of X.onnx X_mask_iou.onnx."""
     return path.with_name(f'{path.stem}_mask_iou.onnx')

@@ -1,6 +1,7 @@
 """A checkpoint as files that run elsewhere: ONNX, or Paddle Inference. Each is tried before it is handed out."""
 import contextlib
 import dataclasses
+import hashlib
 import importlib.metadata
 import importlib.util
 import json
@@ -50,23 +51,35 @@ def to_paddle(checkpoint, path, folder, picture=None, with_nms=False):
 
     The net that re-scores masks is in mask_iou.*. Arguments and errors as of `to_onnx`, and
     Raises:
-        OSError: they cannot be written.
+        OSError: they cannot be written. There is no folder then.
     """
     import paddle
-    folder, parts = Path(folder), _parts(checkpoint, path, picture, with_nms)
-    folder.mkdir(parents=True)
-    for stem, (layer, name, sample, expected, outputs) in zip(('network', 'mask_iou'), parts):
-        with _quiet():
-            _save(layer, name, sample, str(folder / stem))
-            found = _run(paddle.jit.load(str(folder / stem)), sample)
-        _compare(found, expected, outputs)
-    (folder / 'about.json').write_text(json.dumps(about(checkpoint)), 'ascii')
+    folder, parts = Path(os.path.abspath(folder)), _parts(checkpoint, path, picture, with_nms)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f'.{folder.name}.') as draft:
+        made = Path(draft) / folder.name
+        made.mkdir()
+        for stem, (layer, name, sample, expected, outputs) in zip(('network', 'mask_iou'), parts):
+            try:
+                with _quiet():
+                    _save(layer, name, sample, str(made / stem))
+                    found = _run(paddle.jit.load(str(made / stem)), sample)
+            except RuntimeError as error:  # Paddle overlooks a full disk when it writes
+                raise ExportError(f'{folder}: cannot be read again as it was written ({str(error).strip()[-100:]!r}); '
+                                  'is the disk full?') from None
+            _compare(found, expected, outputs)
+        (made / 'about.json').write_text(json.dumps(about(checkpoint)), 'ascii')
+        made.rename(folder)
 
 
 def about(checkpoint):
-    """The config and the classes of a checkpoint, each as JSON."""
+    """The config and the classes of a checkpoint, each as JSON, and a sum over its weights, which tells it apart."""
+    weights = hashlib.sha256()
+    for name, tensor in sorted(checkpoint.tensors.items()):
+        weights.update(name.encode())
+        weights.update(np.ascontiguousarray(tensor))
     return {'config': json.dumps(dataclasses.asdict(checkpoint.config)),
-            'classes': json.dumps(dataclasses.asdict(checkpoint.classes))}
+            'classes': json.dumps(dataclasses.asdict(checkpoint.classes)), 'weights': weights.hexdigest()}
 
 
 def _parts(checkpoint, path, picture, with_nms, winograd=False):
@@ -113,7 +126,7 @@ def _as_onnx(layer, name, sample, expected, outputs, properties):
         paddle2onnx.export(program, stem + '.pdiparams', stem + '.onnx', opset_version=OPSET, optimize_tool='None')
         model = onnx.load(stem + '.onnx')
     _mend(model.graph)
-    _name_outputs(model.graph, outputs)
+    _describe_outputs(model.graph, dict(zip(outputs, expected, strict=True)))
     onnx.helper.set_model_props(model, properties)
     made = model.SerializeToString()
     _compare(open_session(made).run(list(outputs), {name: sample}), expected, outputs)
@@ -135,11 +148,15 @@ def _run(layer, sample):
     return [part.numpy() for part in (made if isinstance(made, (list, tuple)) else [made])]
 
 
-def _name_outputs(graph, names):
-    given = dict(zip((output.name for output in graph.output), names, strict=True))
+def _describe_outputs(graph, expected):
+    """Names and shapes, of which the converter leaves some open."""
+    given = dict(zip((output.name for output in graph.output), expected, strict=True))
     for value in (*graph.input, *graph.output):
         value.name = given.get(value.name, value.name)
-        value.type.tensor_type.shape.dim[0].dim_param = 'n'
+        sides = value.type.tensor_type.shape.dim
+        sides[0].dim_param = 'n'
+        for side, number in list(zip(sides, expected[value.name].shape))[1:] if value.name in expected else ():
+            side.dim_value = number
     for node in graph.node:
         for used in (node.input, node.output):
             used[:] = [given.get(name, name) for name in used]

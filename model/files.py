@@ -20,6 +20,10 @@ def replacing(path, mode='w'):
         with open(part, mode, encoding=None if 'b' in mode else 'ascii') as file:
             yield file
         part.replace(path)
+    except OSError as error:
+        if error.filename is None:  # as of a full disk
+            error.filename = str(path)
+        raise
     finally:
         part.unlink(missing_ok=True)
 

@@ -9,8 +9,8 @@ from model.checkpoint import AVERAGED, META, MODEL
 from model.export import to_onnx
 from model.files import replacing
 
-VERSION = 1  # to be raised when other files are exported of the same checkpoints
-KEY, NETWORK, JUDGE = 'key', 'network.onnx', 'mask_iou.onnx'
+VERSION = 2  # to be raised when other files are exported of the same checkpoints
+KEY, NETWORK, RESCORER = 'key', 'network.onnx', 'mask_iou.onnx'
 
 
 def cached_onnx(checkpoint, folder, precision):
@@ -29,8 +29,8 @@ def cached_onnx(checkpoint, folder, precision):
     cache = folder.with_name(f'.{folder.name}.{precision}.zip')
     key = _key(folder)
     try:
-        return _read(cache, key)
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile):  # none, or of other weights, or damaged
+        return _read(cache, key, checkpoint.config.rescore_masks)
+    except Exception:  # none, or of other weights, or damaged, of which zipfile says what comes up
         files = to_onnx(checkpoint, folder, winograd=precision == 'fp32')
     with contextlib.suppress(OSError):  # it may be a folder that nobody writes to
         _write(cache, key, files)
@@ -45,15 +45,17 @@ def _key(folder):
     return digest.digest()
 
 
-def _read(cache, key):
+def _read(cache, key, with_rescorer):
+    if not cache.is_file():  # reading a pipe would wait
+        raise FileNotFoundError
     with zipfile.ZipFile(cache) as archive:  # which checks sums
         if archive.read(KEY) != key:
             raise ValueError('made of other weights')
-        return archive.read(NETWORK), archive.read(JUDGE) if JUDGE in archive.namelist() else None
+        return archive.read(NETWORK), archive.read(RESCORER) if with_rescorer else None
 
 
 def _write(cache, key, files):
     with replacing(cache, 'wb') as file, zipfile.ZipFile(file, 'w') as archive:
-        for name, content in zip((KEY, NETWORK, JUDGE), (key, *files)):
+        for name, content in zip((KEY, NETWORK, RESCORER), (key, *files)):
             if content is not None:
                 archive.writestr(name, content)

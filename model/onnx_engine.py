@@ -18,7 +18,7 @@ class OnnxEngine:
     """A network in ONNX Runtime, on the CPU.
 
     Args:
-        network, judge: bytes, as `to_onnx` returns them.
+        network, rescorer: bytes, as `to_onnx` returns them.
         path: where they came from, for messages.
     Attributes:
         config: the network's `Config`.
@@ -27,22 +27,40 @@ class OnnxEngine:
         CheckpointError: they are damaged or not ours.
     """
 
-    def __init__(self, network, judge, path):
+    def __init__(self, network, rescorer, path):
         keep_memory()
         try:
             self._network = open_session(network)
-            self._judge = judge and open_session(judge)
-            if [output.name for output in self._network.get_outputs()] != list(OUTPUTS):
-                raise ValueError(f'it gives other things than {", ".join(OUTPUTS)}; those come without --with_nms')
+            self._rescorer = rescorer and open_session(rescorer)
             about = self._network.get_modelmeta().custom_metadata_map
-            if judge and self._judge.get_modelmeta().custom_metadata_map != about:
-                raise ValueError('the net beside it that re-scores masks belongs to another')
+            if rescorer and self._rescorer.get_modelmeta().custom_metadata_map != about:
+                raise ValueError(f'{path}: is of other weights than the file beside it that re-scores its masks; '
+                                 'export both again')
             self.config, self.classes = (kind(**json.loads(about[name]))
                                          for kind, name in ((Config, 'config'), (Classes, 'classes')))
-            if self.config.rescore_masks and not judge:
-                raise ValueError('the net that re-scores its masks is not beside it')
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f'{path}: not as export.py wrote it ({error}); export it again') from None
+        except (KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
+            message = str(error) if str(error).startswith(f'{path}: ') else (
+                f'{path}: not as export.py wrote it ({error}); export it again')
+            raise CheckpointError(message) from None
+        self._check_shapes(path, bool(rescorer))
+
+    def _check_shapes(self, path, has_rescorer):
+        """The network is the one that its description says, or arrays of other shapes would turn up far from here."""
+        config, size = self.config, self.config.input_size
+        found = {value.name: value.shape[1:] for value in (*self._network.get_inputs(), *self._network.get_outputs())}
+        if 'classes' in found:
+            raise CheckpointError(f'{path}: was exported --with_nms, for other programs; export it without, for these')
+        if MASK_IOU in found:
+            raise CheckpointError(f'{path}: re-scores the masks of a network; name that one')
+        anchors, side = config.anchors_per_cell * sum(level ** 2 for level in config.level_sizes), config.prototype_size
+        expected = {PICTURES: [size, size, 3], 'boxes': [anchors, 4], 'scores': [anchors, config.num_classes],
+                    'coefficients': [anchors, config.mask_dim], 'prototypes': [side, side, config.mask_dim]}
+        wrong = [name for name, shape in expected.items() if found.get(name) != shape]
+        if len(self.classes) + 1 != config.num_classes:
+            wrong.append('classes')
+        if wrong or has_rescorer != config.rescore_masks:
+            problem = f'its {wrong[0]} are of another network' if wrong else 'the net that re-scores is not beside it'
+            raise CheckpointError(f'{path}: not as export.py wrote it ({problem}); export it again')
 
     def predict(self, pictures, threshold):
         """As `PaddleEngine.predict`, but of all anchors."""
@@ -50,7 +68,7 @@ class OnnxEngine:
 
     def mask_iou(self, masks):
         """As `PaddleEngine.mask_iou`."""
-        return self._judge.run([MASK_IOU], {MASKS: masks})[0]
+        return self._rescorer.run([MASK_IOU], {MASKS: masks})[0]
 
 
 def open_session(content):

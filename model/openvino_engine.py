@@ -13,8 +13,8 @@ class OpenVinoEngine(OnnxEngine):
         DeviceError: OpenVINO is not installed, or the CPU has no bfloat16.
     """
 
-    def __init__(self, network, judge, path):
-        super().__init__(network, judge, path)
+    def __init__(self, network, rescorer, path):
+        super().__init__(network, rescorer, path)
         self._core, self._model, self._requests = _core(), network, {}
         if 'BF16' not in self._core.get_property('CPU', 'OPTIMIZATION_CAPABILITIES'):
             raise DeviceError('this CPU does not compute in bfloat16; leave --precision bf16 out')

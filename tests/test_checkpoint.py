@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import resource
@@ -14,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 from model.checkpoint import Checkpoint, CheckpointError, halve, load_checkpoint, restore, save_checkpoint, tensors_of
 from model.classes import Classes
-from model.config import preset
+from model.config import PRESETS, preset
 from model.yolact import Yolact
 
 CLASSES = Classes(['ring', '星', *'abcdef'], [3, 1, 5, 7, 11, 13, 17, 90])
@@ -300,8 +301,48 @@ def test_a_description_of_a_network_that_takes_all_memory_is_refused(folder, cha
     classes = {'names': ['x'] * (config['num_classes'] - 1), 'ids': list(range(config['num_classes'] - 1))}
     change_meta(folder, config=config, classes=classes)
     for training in (False, True):
-        with pytest.raises(CheckpointError, match='is not of the network of meta.json'):
+        with pytest.raises(CheckpointError, match='holds too little for the|is not of the network of meta.json'):
             load_checkpoint(folder, training)
+
+
+def test_a_network_as_large_as_can_be_described_is_refused_for_what_its_file_lacks(folder):
+    config = preset('resnet50', depths=[64] * 4, width=128, fpn_channels=512, mask_dim=512, input_size=1100,
+                    num_classes=10_000, anchor_scales=10, aspect_ratios=[1] * 10)
+    classes = {'names': ['x'] * 9_999, 'ids': list(range(9_999))}
+    change_meta(folder, config=dataclasses.asdict(config), classes=classes)
+    save_file({'prediction_layers.0.conf_layer.weight': np.zeros((10 ** 6, 0), np.float32)},
+              folder / 'model.safetensors')
+    with pytest.raises(CheckpointError, match='holds too little for the network of meta.json'):
+        load_checkpoint(folder)
+
+
+@pytest.mark.parametrize('name', PRESETS)
+def test_what_a_network_holds_at_least_is_less_than_what_it_holds(name):
+    with paddle.LazyGuard():
+        state = Yolact(preset(name)).state_dict()
+    assert 0.5 < preset(name).least_numbers / sum(np.prod(tensor.shape) for tensor in state.values()) < 0.8
+
+
+@pytest.mark.parametrize('kind', ['F8_E4M3', 'F8_E5M2'])
+def test_numbers_that_numpy_has_no_type_for_are_refused(folder, kind):
+    header = json.dumps({'x': {'dtype': kind, 'shape': [4], 'data_offsets': [0, 4]}}).encode()
+    (folder / 'model.safetensors').write_bytes(len(header).to_bytes(8, 'little') + header + bytes(4))
+    with pytest.raises(CheckpointError, match='model.safetensors: cannot be read: '):
+        load_checkpoint(folder)
+
+
+def test_weights_that_are_not_finite_are_refused(folder):
+    tensors = load_file(folder / 'model.safetensors')
+    tensors['fpn.lat_layers.0.bias'][3] = np.nan
+    save_file(tensors, folder / 'model.safetensors')
+    with pytest.raises(CheckpointError, match='fpn.lat_layers.0.bias holds numbers that are not finite'):
+        load_checkpoint(folder)
+
+
+def test_a_folder_that_is_no_checkpoint_is_left_as_it_is(tmp_path):
+    (tmp_path / 'mine.txt').touch()
+    with pytest.raises(CheckpointError, match='is no checkpoint, which is a folder with meta.json and'):
+        load_checkpoint(tmp_path)
 
 
 def test_names_that_no_file_can_hold_and_values_without_end_are_told_shortly(folder):

@@ -178,6 +178,14 @@ def test_classes_come_from_a_file_of_names(tmp_path):
     assert config.num_classes == 3
 
 
+def test_classes_come_from_an_annotation_file(tmp_path):
+    content = {'images': [], 'categories': [{'id': 7, 'name': 'fig'}, {'id': 3, 'name': 'date'}]}
+    (tmp_path / 'mine.json').write_text(json.dumps({**content, 'images': [
+        {'id': 1, 'file_name': 'x.jpg', 'width': 2, 'height': 2}]}))
+    config, classes = described(2, f'--classes={tmp_path / "mine.json"}')
+    assert (classes.names, classes.ids) == (('date', 'fig'), (3, 7))
+
+
 @pytest.mark.parametrize('count, content, complaint', [
     (20, None, "some.pth: 20 classes, not COCO's 80; give a text file with their names, one a line: --class"),
     (80, b'cat\ndog\n', 'names.txt: 2 names, but some.pth has 80 classes'),

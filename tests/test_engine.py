@@ -18,11 +18,11 @@ from test_detection import made_outputs
 import demo
 import export
 from data.pictures import find_pictures, read_picture
-from model.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint, tensors_of
+from model.checkpoint import Checkpoint, CheckpointError, save_checkpoint, tensors_of
 from model.classes import Classes
 from model.config import preset
 from model.device import DeviceError
-from model.engine import judge_path, open_engine
+from model.engine import open_engine, rescorer_path
 from model.export import ExportError, _compare, to_onnx
 from model.nms import fast_nms
 from model.nms_layer import FastNMS
@@ -135,6 +135,17 @@ def cut(cache):
     cache.write_bytes(cache.read_bytes()[:-1000])
 
 
+def change_its_directory(cache):
+    """The way that an entry was compressed, of which there are 21 by number."""
+    content = bytearray(cache.read_bytes())
+    content[content.index(b'PK\1\2') + 10] = 1
+    cache.write_bytes(content)
+
+
+def rename_an_entry(cache):
+    cache.write_bytes(cache.read_bytes().replace(b'mask_iou.onnx', b'mask_iov.onnx'))
+
+
 def swap(cache):
     """Another network's, under the same name."""
     files = to_onnx(small_checkpoint(), 'small')
@@ -144,7 +155,8 @@ def swap(cache):
 
 
 @needs_onnx
-@pytest.mark.parametrize('spoil', [damage, cut, swap, lambda cache: cache.write_bytes(b'')])
+@pytest.mark.parametrize('spoil', [damage, cut, change_its_directory, rename_an_entry, swap,
+                                   lambda cache: cache.write_bytes(b'')])
 def test_a_cache_that_is_damaged_or_of_other_weights_is_made_again(weights, spoil):
     open_engine(weights, 'cpu')
     good = cache_of(weights).stat().st_size
@@ -188,7 +200,7 @@ def test_the_program_of_the_docs_finds_what_the_scripts_find(tmp_path):
     assert (run.returncode, run.stderr) == (0, '')
     predictor = Predictor(SHIPPED, 'cpu')
     found, = predictor([read_picture(PICTURES[0])])
-    found = found.select(found.box_scores > 0.3)
+    found = found.select((found.box_scores > 0.3) & np.array([mask.any() for mask in found.masks]))
     lines = run.stdout.splitlines()
     assert len(lines) == len(found) > 3
     for i, line in enumerate(lines):
@@ -274,9 +286,18 @@ def test_what_cannot_be_exported_is_refused_in_one_line(tmp_path, capsys):
         assert complaint(capsys, '--model_path', SHIPPED, '--format', format, '--out', tmp_path / 'there').startswith(
             f'{tmp_path / "there"}: exists')
     assert complaint(capsys, '--model_path', tmp_path / 'none').startswith(f'{tmp_path / "none"}: no such checkpoint')
+    assert complaint(capsys, '--model_path', SHIPPED, '--out', tmp_path / 'x').startswith(
+        f'{tmp_path / "x"}: is to end in .onnx')
     for flags in (['--format', 'paddle', '--winograd'], ['--format', 'half', '--with_nms']):
         with pytest.raises(SystemExit, match='2'):
             export.main(['--model_path', str(SHIPPED), *flags])
+
+
+def test_an_export_that_fails_leaves_nothing(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr('model.export.CLOSE', 0)
+    out = tmp_path / 'new/x'
+    assert 'gives other ' in complaint(capsys, '--model_path', SHIPPED, '--format', 'paddle', '--out', out)
+    assert list((tmp_path / 'new').iterdir()) == []
 
 
 @needs_onnx
@@ -287,30 +308,67 @@ def test_a_folder_that_takes_no_file_is_named(tmp_path, capsys):
 
 
 @needs_onnx
-@pytest.mark.parametrize('content', [b'', b'x' * 1000, 'nms', 'bare', 'alone', 'mixed'])
-def test_onnx_files_that_are_not_ours_are_refused_in_one_line(tmp_path, content):
+@pytest.mark.parametrize('content, message', [
+    (b'', 'not as export.py wrote it'), (b'x' * 1000, 'not as export.py wrote it'),
+    ('nms', 'was exported --with_nms, for other programs; export it without'),
+    ('alone', 'the net that re-scores is not beside it'),
+    ('rescorer', 're-scores the masks of a network; name that one'),
+    ('mixed', 'is of other weights than the file beside it that re-scores its masks; export both again')])
+def test_onnx_files_that_are_not_ours_are_refused_in_one_line(tmp_path, content, message):
     path = tmp_path / 'x.onnx'
-    if content == 'nms':
-        path.write_bytes(to_onnx(small_checkpoint(), 'small', with_nms=True)[0])
-    elif content in ('alone', 'mixed'):
-        path.write_bytes(to_onnx(small_checkpoint(), 'small')[0])
-        if content == 'mixed':
-            judge_path(path).write_bytes(to_onnx(load_checkpoint(SHIPPED), 'shipped')[1])
-    elif content == 'bare':
-        import onnx
-        model = onnx.load_from_string(to_onnx(small_checkpoint(), 'small')[0])
-        del model.metadata_props[:]
-        onnx.save(model, path)
-    else:
+    if isinstance(content, bytes):
         path.write_bytes(content)
+    else:
+        network, rescorer = to_onnx(small_checkpoint(), 'small', with_nms=content == 'nms')
+        path.write_bytes(rescorer if content == 'rescorer' else network)
+    if content == 'mixed':  # the same network, after some more training
+        rescorer_path(path).write_bytes(to_onnx(small_checkpoint(seed=1), 'small')[1])
     with pytest.raises(CheckpointError) as caught:
         open_engine(path)
     assert str(caught.value).startswith(f'{path}: ') and '\n' not in str(caught.value)
+    assert message in str(caught.value)
+
+
+@needs_onnx
+@pytest.mark.parametrize('change', [
+    None, {'config': '[' * 100_000}, {'config': '{}'}, {'classes': '{"names": ["a"], "ids": [1]}'},
+    {'classes': '{"names": ["a"], "ids": [Infinity]}'}, dict(input_size=512), dict(mask_dim=7), dict(num_classes=5),
+    dict(rescore_masks=False), dict(anchor_scales=2)])
+def test_an_onnx_file_that_is_described_otherwise_than_it_is_is_refused_in_one_line(tmp_path, change):
+    import onnx
+    checkpoint, path = small_checkpoint(), tmp_path / 'x.onnx'
+    for file, content in zip((path, rescorer_path(path)), to_onnx(checkpoint, 'small')):
+        model = onnx.load_from_string(content)
+        described = {one.key: one.value for one in model.metadata_props}
+        if change is None:
+            described = {}
+        elif change.keys() <= described.keys():
+            described.update(change)
+        else:
+            described['config'] = json.dumps({**json.loads(described['config']), **change})
+        del model.metadata_props[:]
+        onnx.helper.set_model_props(model, described)
+        onnx.save(model, file)
+    with pytest.raises(CheckpointError) as caught:
+        open_engine(path)
+    assert str(caught.value).startswith(f'{path}: not as export.py wrote it') and '\n' not in str(caught.value)
+
+
+@needs_onnx
+def test_an_export_leaves_nothing_of_an_earlier_one_beside_it(tmp_path):
+    save_checkpoint(tmp_path / 'one.pd', small_checkpoint())
+    other = Yolact(preset(**SMALL, rescore_masks=False))
+    save_checkpoint(tmp_path / 'other.pd', Checkpoint(other.config, classes(other.config), tensors_of(other)))
+    for name in ('one.pd', 'other.pd'):
+        assert export.main(['--model_path', str(tmp_path / name), '--out', str(tmp_path / 'x.onnx')]) == 0
+    assert sorted(path.name for path in tmp_path.glob('x*')) == ['x.onnx']
+    assert open_engine(tmp_path / 'x.onnx').config == other.config
 
 
 def test_engines_and_devices_that_do_not_go_together_are_refused(tmp_path):
     for flags in ((tmp_path / 'x.onnx', None, 'paddle'), (tmp_path / 'x.onnx', 'gpu', None), (SHIPPED, 'gpu', 'onnx'),
-                  (SHIPPED, 'cpu', None, 'amp'), (SHIPPED, 'cpu', 'paddle', 'amp'), (SHIPPED, 'cpu', 'paddle', 'bf16')):
+                  (SHIPPED, 'cpu:0'), (SHIPPED, 'cpu', None, 'amp'), (SHIPPED, 'cpu', 'paddle', 'amp'),
+                  (SHIPPED, 'cpu', 'paddle', 'bf16')):
         with pytest.raises(DeviceError):
             open_engine(*flags)
     with pytest.raises(CheckpointError, match='cannot be read'):

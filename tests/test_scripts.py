@@ -223,6 +223,7 @@ def test_interruption_is_one_line_and_nothing_half_written(folder, tmp_path):
     truth = json.loads((folder / 'annotations/instances_val.json').read_text())
     first, annotations = truth['images'][0], tmp_path / 'many.json'
     truth['images'] = [{**first, 'id': i, 'file_name': f'{i}.jpg'} for i in range(300)]
+    truth['annotations'] = []
     annotations.write_text(json.dumps(truth))
     model = ('--model_path', folder / 'random.pd')
     last = '{}.py: interrupted; files that were written are whole'
@@ -354,11 +355,21 @@ def test_test_dev_refuses_what_cannot_work(folder, tmp_path, capsys):
     out = tmp_path / 'results.json'
     assert 'has other classes' in complaint(capsys, 'test_dev', *test_dev_flags(folder, out, 'other.pd'))
     (tmp_path / 'file').write_text('')
-    for out in (tmp_path / 'file' / 'results.json', tmp_path, tmp_path / ('x' * 300), '/proc/none'):
+    (tmp_path / 'folder.json').mkdir()
+    (tmp_path / 'zipped.zip').mkdir()
+    for out, named in ((tmp_path / 'file/results.json', tmp_path / 'file'),
+                       ('/proc/none.json', '/proc/.none.json.part'),
+                       (tmp_path / 'folder.json', tmp_path / 'folder.json'),
+                       (tmp_path / 'zipped.json', tmp_path / 'zipped.zip'),
+                       (tmp_path / f'{"x" * 300}.json', tmp_path / f'{"x" * 300}.json')):
         flags = [str(flag) for flag in test_dev_flags(folder, out)]
         assert importlib.import_module('test_dev').main(flags) == 2
         err = capsys.readouterr().err
-        assert f'test_dev.py: error: {out}: cannot be written' in err and ' 1/3 ' not in err
+        assert f'test_dev.py: error: {named}: cannot be written' in err and ' 1/3 ' not in err
+    for out in ('results.zip', tmp_path):
+        with pytest.raises(SystemExit, match='2'):
+            importlib.import_module('test_dev').main([str(flag) for flag in test_dev_flags(folder, out)])
+        assert 'is to end in .json; a .zip is written beside it' in capsys.readouterr().err
 
 
 def test_export_keeps_the_weights_and_drops_the_rest(folder, tmp_path, capsys):

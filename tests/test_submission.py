@@ -26,7 +26,8 @@ ROOT = Path(demo.__file__).parent
 ENVIRONMENT = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'}
 FILES = ['all_bbox_results.json', 'all_bbox_results.zip', 'all_results.json', 'all_results.zip']
 PICTURES = 120  # enough to be stopped in, wherever the machine hesitates
-PIECES, LEFT_OUT = PICTURES // 2, PICTURES // 6 + 1
+LEFT_OUT = PICTURES // 6 + 1
+PIECES = PICTURES // 2 - LEFT_OUT  # with nothing left out; the others are tried again by whoever goes on
 LAUNCH = ('-m', 'paddle.distributed.launch', '--nproc_per_node', '2', '--backend', 'gloo')
 
 
@@ -87,19 +88,19 @@ def parts(out):
     return Journal(folder)
 
 
-def stop(folder, out, ready, number=signal.SIGKILL):
+def stop(folder, out, ready, number=signal.SIGKILL, flags=()):
     """Sends a signal to a run as soon as something is so."""
-    process = subprocess.Popen(command(folder, out), env=ENVIRONMENT, stdout=subprocess.DEVNULL,
+    process = subprocess.Popen(command(folder, out, *flags), env=ENVIRONMENT, stdout=subprocess.DEVNULL,
                                stderr=subprocess.DEVNULL)
     while not ready():
         assert process.poll() is None
         time.sleep(0.001)
     process.send_signal(number)
-    process.wait()
+    assert process.wait() == {signal.SIGTERM: 128 + signal.SIGTERM, signal.SIGINT: 130}.get(number, -number)
 
 
 def done(out):
-    """How many pieces a run that was stopped has done."""
+    """How many pieces a run that was stopped has done for good."""
     return len(parts(out).pieces()) if list(out.glob('.all_results.json.*.parts')) else 0
 
 
@@ -111,9 +112,10 @@ def test_a_run_that_is_stopped_again_and_again_writes_the_same_bytes(folder, who
         before = done(tmp_path)
     file, = parts(tmp_path).folder.iterdir()
     file.write_bytes(file.read_bytes()[:-100])  # killed in the middle of a line
+    before = done(tmp_path)
     status, printed = run(folder, tmp_path)
     assert status == 1
-    assert f'Going on: {2 * (before - 1)} of {PICTURES} pictures are done' in printed
+    assert f'Going on: {2 * before} of {PICTURES} pictures are done' in printed
     assert printed.splitlines()[-1] == f'Pictures that were left out: {LEFT_OUT}'  # those of the earlier runs too
     assert written(tmp_path) == whole
     assert sorted(path.name for path in tmp_path.iterdir()) == FILES
@@ -126,8 +128,10 @@ def test_a_kill_while_the_files_are_written_loses_nothing(folder, whole, tmp_pat
     stop(folder, tmp_path, (tmp_path / name).exists)
     for path in tmp_path.glob('all*'):
         assert path.read_bytes() == whole[path.name]
+    assert done(tmp_path) == PIECES
     status, printed = run(folder, tmp_path)
-    assert f'Going on: {PICTURES} of {PICTURES}' in printed or not done(tmp_path)
+    assert status == 1
+    assert f'Going on: {2 * PIECES} of {PICTURES}' in printed
     assert written(tmp_path) == whole
     assert sorted(path.name for path in tmp_path.iterdir()) == FILES
 
@@ -135,16 +139,43 @@ def test_a_kill_while_the_files_are_written_loses_nothing(folder, whole, tmp_pat
 def test_other_weights_or_thresholds_do_not_go_on_from_a_run(folder, whole, tmp_path):
     stop(folder, tmp_path, lambda: done(tmp_path) >= 3)
     status, printed = run(folder, tmp_path, '--nms_threshold', '0.9')
+    assert status == 1
     assert 'Going on' not in printed
     assert written(tmp_path)['all_results.json'] != whole['all_results.json']
     status, printed = run(folder, tmp_path)
+    assert status == 1
     assert 'Going on' in printed
     assert written(tmp_path) == whole
+
+
+def test_pictures_of_another_folder_do_not_go_on_from_a_run(folder, whole, tmp_path):
+    stop(folder, tmp_path / 'out', lambda: done(tmp_path / 'out') >= 3)
+    shutil.copytree(folder / 'test', tmp_path / 'pictures')
+    status, printed = run(folder, tmp_path / 'out', '--test_images_path', tmp_path / 'pictures')
+    assert status == 1
+    assert 'Going on' not in printed
+    assert written(tmp_path / 'out') == whole
+
+
+def test_a_picture_that_was_mended_before_the_work_goes_on_is_looked_at(folder, tmp_path):
+    shutil.copytree(folder / 'test', tmp_path / 'pictures')
+    flags = '--test_images_path', tmp_path / 'pictures'
+    stop(folder, tmp_path / 'out', lambda: done(tmp_path / 'out') >= 20, flags=flags)  # and has left some out
+    content = json.loads((folder / 'annotations/image_info_test.json').read_text())
+    like = content['images'][5]  # the sixth of those that the list repeats
+    shutil.copy(tmp_path / 'pictures' / like['file_name'], tmp_path / 'pictures/gone.jpg')
+    status, printed = run(folder, tmp_path / 'out', *flags)
+    assert status == 1
+    assert 'Going on' in printed and 'gone.jpg' not in printed
+    assert f'Pictures that were left out: {LEFT_OUT - 1}' in printed
+    found = json.loads((tmp_path / 'out/all_results.json').read_text())
+    assert 7 * 11 in {one['image_id'] for one in found}
 
 
 def test_processes_share_the_pictures_and_what_one_did_before(folder, whole, tmp_path):
     stop(folder, tmp_path, lambda: done(tmp_path) >= 3)
     status, printed = run(folder, tmp_path, launch=LAUNCH)
+    assert status == 1
     assert f'Wrote what was found in {PICTURES - LEFT_OUT} pictures' in printed
     assert f'Pictures that were left out: {LEFT_OUT}' in printed
     assert_same_objects(written(tmp_path), whole)
@@ -161,8 +192,8 @@ def test_a_journal_that_is_removed_under_a_run_is_told_at_once_and_the_same_comm
     _, said = process.communicate()
     assert process.returncode == 2
     assert 'Traceback' not in said and said.splitlines()[-1] == (
-        f'test_dev.py: error: {tmp_path / "all_results.json"}: cannot be written ({name} was removed); check that its '
-        'folder may be written to and has room, and give the same command again')
+        f'test_dev.py: error: {tmp_path / name}: cannot be written ({name} was removed); check that its folder may '
+        'be written to and has room, and give the same command again')
     assert not list(tmp_path.iterdir())
     run(folder, tmp_path)
     assert written(tmp_path) == whole
