@@ -5,36 +5,24 @@
 import argparse
 import contextlib
 import os
-import signal
 import sys
 import tempfile
 import time
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice, takewhile
-from pathlib import Path
-from typing import NamedTuple
-
-import cv2
-import numpy as np
-from tqdm import tqdm
+from itertools import takewhile
 
 from command_line import count, given_path, prediction_flags, predictor_of, run
 from data.autolabel import MASKS, coco_file, earlier_masks, labelme_file, write_labelme, write_masks
-from data.pictures import SUFFIXES, PictureError, one_line, read_picture, write_picture
+from data.finding import INTERRUPTED, Job, interruptible, taking
+from data.footage import camera, video
+from data.pictures import SUFFIXES, PictureError, read_picture, write_picture
 from data.sources import find_sources
-from data.video import Video, has_screen, read_ahead, writing
-from data.visualize import draw_detections
-from data.wording import counted
 from model.checkpoint import CheckpointError
 from model.device import DeviceError
 from model.files import check_writable
+from model.message import counted, one_line
 
 WRITTEN = set(SUFFIXES) - {'.gif'}
-QUIT = {ord('q'), 27}  # Escape
-INTERRUPTED = 130  # exit status after Ctrl-C
 
 
 def parse_arguments(argv=None):
@@ -85,43 +73,6 @@ def own_flags():
     return parser
 
 
-class Job(NamedTuple):
-    """What to do with what is found.
-
-    Attributes:
-        predictor: `Predictor`.
-        threshold: the least score of an object.
-        out: folder to draw into.
-        draws: whether to.
-        savers: callables of a name, the picture's path (None for a frame) and `Detections`.
-        saved: the files and folders that these write.
-    """
-    predictor: object
-    threshold: float
-    out: object
-    draws: bool
-    savers: list
-    saved: tuple = ()
-
-    def find(self, pictures):
-        """The objects in pictures, list of `Detections`."""
-        found = self.predictor(pictures)
-        # A box may also be kept for classes that score less, and for a mask without a pixel, which is no object.
-        return [one.select((one.box_scores > self.threshold) & np.array([mask.any() for mask in one.masks], bool))
-                for one in found]
-
-    def keep(self, name, path, detections):
-        for save in self.savers:
-            save(name, path, detections)
-
-    def drawn(self, picture, detections):
-        return draw_detections(picture, detections, self.predictor.classes.names)
-
-    def places(self, drawn):
-        """Where results are, for people. What is drawn is in this file or folder, or, if it is None, nowhere."""
-        return ', '.join(dict.fromkeys(map(one_line, [drawn] * bool(self.draws and drawn) + [*self.saved])))
-
-
 def main(argv=None):
     """Find, draw and save. Returns the exit status."""
     args = parse_arguments(argv)
@@ -138,6 +89,8 @@ def main(argv=None):
     except (CheckpointError, DeviceError, PictureError) as error:
         print(f'demo.py: error: {error}', file=sys.stderr)
         return 2
+    except BrokenPipeError:  # which `run` takes for what it is
+        raise
     except OSError as error:
         place = one_line(error.filename or args.save_json)
         print(f'demo.py: error: {place}: cannot be written ({error.strerror})', file=sys.stderr)
@@ -255,45 +208,6 @@ def pictures(job, paths):
     return 0 if len(times) == len(paths) else 1
 
 
-@contextlib.contextmanager
-def interruptible():
-    """While this lasts, Ctrl-C is a wish to stop, which is granted when nothing is half done. Another stops at once.
-
-    Yields:
-        list, empty until somebody wishes it.
-    """
-    wished = []
-
-    def note(*_):
-        wished.append(True)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    earlier = signal.signal(signal.SIGINT, note)
-    try:
-        yield wished
-    finally:
-        signal.signal(signal.SIGINT, earlier)
-
-
-@contextlib.contextmanager
-def taking(job, path, out, taken):
-    """Makes sure that nothing takes the place of what was made of something else. What fails in here takes no place.
-
-    Args:
-        job: `Job`.
-        path: Path of a picture or a video, or the name of a camera.
-        out: Path of what is drawn of it.
-        taken: set of the places of others, which this one is added to.
-    Raises:
-        PictureError: its place is taken.
-    """
-    place = out if job.draws else Path(path).name
-    if place in taken:
-        raise PictureError(f'{path}: would be drawn over {out}, of another file; rename one' if job.draws else
-                           f'{path}: has the name of another file; rename one')
-    yield
-    taken.add(place)
-
-
 def picture(job, path, out):
     """Finds the objects in one picture.
 
@@ -315,126 +229,6 @@ def picture(job, path, out):
 def drawn_name(path):
     """The picture's own name, with .png appended where its format cannot be written."""
     return path.name if path.suffix.lower() in WRITTEN else path.name + '.png'
-
-
-@dataclass
-class Tally:
-    """How many frames there were, and objects in them."""
-    frames: int = 0
-    objects: int = 0
-    started: float = field(default_factory=time.perf_counter)
-
-    def add(self, detections):
-        self.frames += 1
-        self.objects += len(detections)
-
-    def __str__(self):
-        rate = self.frames / (time.perf_counter() - self.started)
-        return f'{counted(self.objects, "object")} in {counted(self.frames, "frame")}, {rate:.1f} frames a second'
-
-
-def video(job, path, batch_size, taken):
-    """Finds the objects in every frame of a video. Memory does not grow with its length.
-
-    Returns:
-        The exit status: 1 if it was skipped, `INTERRUPTED`.
-    """
-    tally, out = Tally(), job.out / f'{path.stem}.mp4'
-    try:
-        with interruptible() as wished, taking(job, path, out, taken):
-            source = Video(path)
-            frames = takewhile(lambda _: not wished, read_ahead(source, 2 * batch_size))
-            with writing(out, source.fps) if job.draws else contextlib.nullcontext() as write, tqdm(
-                    total=source.frames or None, desc=one_line(path.name), unit=' frames', disable=None) as bar:
-                for frame, _ in kept(job, path.name, find_in_frames(job, frames, batch_size), tally):
-                    if write:
-                        write(frame)
-                    bar.update()
-            if not tally.frames and not wished:
-                raise PictureError(f'{path}: a video without a frame that can be read; convert it to .mp4 or copy it '
-                                   'again')
-    except PictureError as problem:
-        print(f'skipped: {problem}', file=sys.stderr)
-        return 1
-    if wished:
-        verb = 'is' if tally.frames == 1 else 'are'
-        print(f'interrupted: {counted(tally.frames, "frame")} {verb} kept' + f' in {job.places(out)}' *
-              bool(tally.frames), file=sys.stderr)
-        return INTERRUPTED
-    print(f'{one_line(path.name)}: {tally}, in {job.places(out)}')
-    return 0
-
-
-def find_in_frames(job, frames, batch_size):
-    """Frames as they are drawn, and their `Detections`. The next ones are looked at while the last are drawn."""
-    def draw(frame, detections):
-        return job.drawn(frame, detections) if job.draws else frame, detections
-    with ThreadPoolExecutor(1) as drawer:
-        waiting = []
-        while batch := list(islice(frames, batch_size)):
-            ready, waiting = waiting, [drawer.submit(draw, *pair) for pair in zip(batch, job.find(batch))]
-            yield from (one.result() for one in ready)
-        yield from (one.result() for one in waiting)
-
-
-def camera(job, number, taken):
-    """Shows what a camera sees in a window, with the frames a second, until q is pressed; or, where there is no screen,
-    writes it to a video until Ctrl-C. Where nothing is drawn, only saves what is found, until Ctrl-C.
-
-    Returns:
-        The exit status: 1 if it was skipped.
-    """
-    name, shows = f'camera{number}', job.draws and has_screen()
-    tally, out = Tally(), job.out / f'{name}.mp4'
-    try:
-        with taking(job, name, out, taken), contextlib.closing(Video(number)) as source, interruptible() as wished:
-            frames = takewhile(lambda _: not wished, source)
-            found = kept(job, name, ((frame, job.find([frame])[0]) for frame in frames), tally)
-            if shows:
-                show(job, found)
-            elif job.draws:
-                print(f'there is no screen here: writing to {one_line(out)} until Ctrl-C', flush=True)
-                record(job, found, out, source.fps)
-            else:
-                print(f'{name}: saving what is found until Ctrl-C', flush=True)
-                deque(found, 0)
-    except PictureError as problem:
-        print(f'skipped: {problem}', file=sys.stderr)
-        return 1
-    places = job.places(None if shows else out) if tally.frames else ''
-    print(f'{name}: {tally}' + f', in {places}' * bool(places))
-    return 0
-
-
-def kept(job, name, found, tally):
-    """Pairs of a frame and its `Detections`, saved and counted as they go by."""
-    for frame, detections in found:
-        tally.add(detections)
-        job.keep(f'{name}#{tally.frames:06d}', None, detections)
-        yield frame, detections
-
-
-def show(job, frames):
-    """A window of frames with what is found in them, until q or Escape is pressed or the window is closed."""
-    title = 'YOLACT++ - q ends'
-    cv2.namedWindow(title, cv2.WINDOW_NORMAL | cv2.WINDOW_GUI_NORMAL)  # without tools
-    began, rate = time.perf_counter(), 0.0
-    for frame, detections in frames:
-        now = time.perf_counter()
-        rate, began = 0.9 * rate + 0.1 / (now - began) if rate else 1 / (now - began), now
-        drawn = job.drawn(frame, detections)
-        cv2.putText(drawn, f'{rate:.1f} FPS', (10, 30), cv2.FONT_HERSHEY_SIMPLEX, 1, (255, 255, 255), 2, cv2.LINE_AA)
-        cv2.imshow(title, drawn)
-        if cv2.waitKey(1) & 255 in QUIT or cv2.getWindowProperty(title, cv2.WND_PROP_VISIBLE) < 1:
-            break
-    cv2.destroyAllWindows()
-
-
-def record(job, frames, out, fps):
-    """Writes frames with what is found in them to a video."""
-    with writing(out, fps) as write:
-        for frame, detections in frames:
-            write(job.drawn(frame, detections))
 
 
 if __name__ == '__main__':

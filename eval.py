@@ -12,13 +12,13 @@ from data.coco import AnnotationError, CocoDataset
 from data.curves import LogError, read_log
 from data.errors import Errors
 from data.evaluation import check_classes, evaluate, evaluate_results
-from data.pictures import one_line
 from data.report import write_report
 from data.results import ResultsError, read_results
 from data.workers import WorkerError
 from model.checkpoint import CheckpointError
 from model.device import DeviceError
 from model.files import check_writable, replacing
+from model.message import one_line
 
 WARNINGS_SHOWN = 5
 
@@ -67,6 +67,8 @@ def main(argv=None):
     except (AnnotationError, CheckpointError, DeviceError, ResultsError, WorkerError) as error:
         print(f'eval.py: error: {error}', file=sys.stderr)
         return 2
+    except BrokenPipeError:  # which `run` takes for what it is
+        raise
     except OSError as error:
         print(f'eval.py: error: {one_line(error.filename or args.json)}: cannot be written ({error.strerror}); check '
               'that its folder may be written to and has room', file=sys.stderr)

@@ -11,11 +11,12 @@ import cv2
 import numpy as np
 
 from command_line import given_path, run
-from data.pictures import PictureError, one_line, read_picture
+from data.pictures import PictureError, read_picture
 from model.checkpoint import CheckpointError, halve, load_checkpoint, save_checkpoint
 from model.engine import rescorer_path
 from model.export import ExportError, to_onnx, to_paddle
 from model.files import replacing
+from model.message import one_line
 from model.onnx_engine import OnnxError
 
 SUFFIXES = {'onnx': '.onnx', 'paddle': '_paddle', 'half': '_half.pd'}
@@ -70,6 +71,8 @@ def main(argv=None):
     except (CheckpointError, ExportError, OnnxError, PictureError) as error:
         print(f'export.py: error: {error}', file=sys.stderr)
         return 2
+    except BrokenPipeError:  # which `run` takes for what it is
+        raise
     except OSError as error:
         print(f'export.py: error: {one_line(out)}: cannot be written ({error.strerror})', file=sys.stderr)
         return 2

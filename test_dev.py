@@ -20,7 +20,6 @@ from command_line import batch_flags, given_path, prediction_flags, predictor_of
 from data.coco import AnnotationError, CocoDataset
 from data.evaluation import check_classes
 from data.journal import Journal
-from data.pictures import one_line
 from data.pipeline import in_batches, predict
 from data.results import to_coco, write_results
 from data.workers import WorkerError
@@ -28,6 +27,7 @@ from model.checkpoint import CheckpointError
 from model.device import DeviceError, choose_device
 from model.engine import model_files
 from model.files import check_writable, replacing
+from model.message import one_line
 
 
 def parse_arguments(argv=None):
@@ -78,6 +78,8 @@ def main(argv=None):
     except ParallelError as error:
         print(f'test_dev.py: error: {error}. The same command goes on from here', file=sys.stderr)
         return 2
+    except BrokenPipeError:  # which `run` takes for what it is
+        raise
     except OSError as error:
         place = one_line(error.filename or args.out)
         print(f'test_dev.py: error: {place}: cannot be written ({error.strerror}); check that its folder may be '

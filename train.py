@@ -2,9 +2,6 @@
 import contextlib
 import dataclasses
 import math
-import os
-import re
-import shutil
 import signal
 import sys
 import time
@@ -17,14 +14,7 @@ from data.loader import Batches
 from data.pictures import PictureError
 from data.pipeline import default_workers
 from data.workers import WorkerError
-from model.checkpoint import (
-    Checkpoint,
-    CheckpointError,
-    load_checkpoint,
-    restore,
-    save_checkpoint,
-    tensors_of,
-)
+from model.checkpoint import CheckpointError, load_checkpoint, restore
 from model.config import ConfigError, preset
 from model.device import DeviceError, choose_device
 from model.message import one_line
@@ -32,10 +22,8 @@ from model.predictor import Predictor
 from training.interruption import Interruption
 from training.log import Listener, Log, say
 from training.recipe import CONF_LOSSES, MOMENTUM, WEIGHT_DECAY, Recipe, choose_recipe, learning_rate
+from training.saving import keep, keep_best
 
-CHECKPOINTS_KEPT = 15
-CHECKPOINT_NAME = re.compile(r'step\d{7,}-ep\d{3,}-loss\S+\.pd')
-BEST_NAME = re.compile(r'best-step(\d{7,})-ap(\d\.\d{4})\.pd')
 MOST_SKIPPED = 10  # steps in a row whose loss is not finite
 EVALUATION_STEPS = 100  # between evaluations at the least, or --save_interval if that is less, for short epochs
 
@@ -268,16 +256,14 @@ def train(args, run, dataset, validation, interruption):
         ended = epoch > batches.epoch(evaluated) and step - evaluated >= min(EVALUATION_STEPS, args.save_interval)
         validates = validation and not stop and (ended or step == recipe.steps)
         if run.rank == 0 and saves and log.totals:
-            name = f'step{step:07d}-ep{epoch:03d}-loss{log.mean():.3f}.pd'
-            say(f'saved {save(args, run, dataset.classes, step, epoch, name)}')
-            keep_newest(args.save_dir)
+            keep(args.save_dir, run, dataset.classes, step, epoch, log.mean())
         if validates:
             evaluated = step
         if run.rank == 0 and validates:
             figures = validate(run, validation, interruption, log)
             if figures:
                 log.write(step, box_ap=figures.box['AP'], mask_ap=figures.mask['AP'])
-                keep_best(args, run, dataset.classes, step, epoch, figures.mask['AP'])
+                keep_best(args.save_dir, run, dataset.classes, step, epoch, figures.mask['AP'])
         if saves or validates:
             # The others would lose patience in a step, and the launcher ends all when one has ended.
             wait_for_all(PATIENCE)
@@ -326,47 +312,6 @@ def validate(run, dataset, interruption, log):
         return None
     finally:
         run.network.train()
-
-
-def save(args, run, classes, step, epoch, name):
-    """Write a checkpoint, and once more if somebody removes it meanwhile. Returns its folder."""
-    state = run.optimizer.state_dict()
-    keys = {name: f'{parameter.name}_velocity_0' for name, parameter in run.network.named_parameters()}
-    velocity = {name: state[key].numpy() for name, key in keys.items() if key in state}
-    folder = args.save_dir / name
-    checkpoint = Checkpoint(run.network.config, classes, tensors_of(run.network), velocity, step, epoch,
-                            dataclasses.asdict(run.recipe), averaged=run.average.tensors() if run.average else {})
-    try:
-        save_checkpoint(folder, checkpoint)
-    except FileNotFoundError:
-        save_checkpoint(folder, checkpoint)
-    return folder
-
-
-def keep_newest(save_dir):
-    """Remove all but the newest checkpoints."""
-    earlier = [path for path in save_dir.iterdir() if CHECKPOINT_NAME.fullmatch(path.name)]
-    for path in sorted(earlier, key=lambda path: path.stat().st_mtime)[:-CHECKPOINTS_KEPT]:
-        discard(path)
-
-
-def keep_best(args, run, classes, step, epoch, ap):
-    """Keep the checkpoint of the best mask AP of this run apart from the others."""
-    earlier = {path: float(match[2]) for path in args.save_dir.iterdir()
-               if (match := BEST_NAME.fullmatch(path.name)) and (int(match[1]) <= run.start or path.name in run.best)}
-    if ap > max(earlier.values(), default=-1):
-        saved = save(args, run, classes, step, epoch, f'best-step{step:07d}-ap{ap:.4f}.pd')
-        run.best.add(saved.name)
-        say(f'best so far: {saved}')
-        for path in earlier:
-            discard(path)
-
-
-def discard(path):
-    """Remove a checkpoint so that a kill leaves no half of one, which would pass for a whole one, and for a new one."""
-    draft = path.with_name(f'.{path.name}.{os.getpid()}.old.draft')  # which save_checkpoint removes in an hour
-    path.rename(draft)
-    shutil.rmtree(draft)
 
 
 def targets_of(batch):

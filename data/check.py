@@ -10,12 +10,12 @@ from tqdm import tqdm
 
 from data.augment import MIN_SIDE
 from data.loader import MOST_OBJECTS
-from data.pictures import PictureError, one_line, write_picture
+from data.pictures import PictureError, write_picture
 from data.pipeline import default_workers
 from data.truth import ground_truth
 from data.visualize import draw_detections
-from data.wording import counted
 from data.workers import work_ahead
+from model.message import counted, one_line
 
 SAME = 0.95  # IoU of boxes from which two objects of a class are one that was annotated twice
 LOOSE = 0.5  # IoU of a box and its mask's own under which one of them is wrong
@@ -45,7 +45,9 @@ def check(dataset, samples=None, shown=20):
             if problem:
                 findings['pictures that cannot be used'].append(problem)
             findings['objects to look at again'] += doubtful
-            boxes.append(_count(dataset, i, tables))
+            sides, odd = _count(dataset, i, tables)
+            findings['objects to look at again'] += odd
+            boxes.append(sides)
             bar.update()
     _print_counts(dataset, np.concatenate(boxes), tables)
     findings['classes with few objects'] = _rare(dataset, tables['objects'])
@@ -57,15 +59,15 @@ def check(dataset, samples=None, shown=20):
 
 
 def _look(dataset, i):
-    """What is wrong with a picture, a line or None, and with its objects, a list of lines."""
-    picture, problem = dataset.images[i], None
+    """What is wrong with a picture, a line or None, and with its objects, a list of lines, where it can be used."""
+    picture = dataset.images[i]
     try:
         picture.read()
     except PictureError as error:
-        problem = str(error)
+        return str(error), []  # masks as large as it claims to be might take all memory
     if len(dataset.objects(i)) > MOST_OBJECTS:
-        return problem, [one_line(f'{picture.path}: has more than {MOST_OBJECTS} objects, which cannot be learnt; cut '
-                                  'it into tiles')]
+        return None, [one_line(f'{picture.path}: has more than {MOST_OBJECTS} objects, which cannot be learnt; cut '
+                               'it into tiles')]
     truth = ground_truth(dataset, i)
     doubtful = [f'two {dataset.classes.names[truth.classes[k]]!r} at the same place, {_place(truth.boxes[k])}'
                 for k in _repeated(truth)]
@@ -78,7 +80,7 @@ def _look(dataset, i):
             doubtful.append(f'{name} has no pixel in its mask')
         elif _ious(truth.boxes[k][None], _box(truth, k)[None]) < LOOSE:
             doubtful.append(f'{name} has a box that does not fit its mask')
-    return problem, [one_line(f'{picture.path}: {line}') for line in doubtful]
+    return None, [one_line(f'{picture.path}: {line}') for line in doubtful]
 
 
 def _box(truth, k):
@@ -106,7 +108,12 @@ def _place(box):
 
 
 def _count(dataset, i, tables):
-    """Adds a picture's objects to the counts by class. Returns the sides of their boxes [n, 2], in pixels."""
+    """Adds a picture's objects to the counts by class.
+
+    Returns:
+        The sides of their boxes [n, 2], in pixels; and a list of str, a line for each object whose area is none.
+    """
+    odd = []
     objects = dataset.objects(i)
     number = len(objects) - objects.num_crowds
     labels, boxes = objects.labels[:number], objects.boxes[:number]
@@ -115,9 +122,20 @@ def _count(dataset, i, tables):
     tables['crowds'].update(objects.labels[number:].tolist())
     for record in dataset.annotations(i):
         if not record['iscrowd']:
-            size, = (name for name, low, high in AREAS if low <= record['area'] < high)
-            tables[size][dataset.classes.ids.index(record['category_id'])] += 1
-    return boxes[:, 2:] - boxes[:, :2]
+            label, area = dataset.classes.ids.index(record['category_id']), record['area']
+            sizes = [name for name, low, high in AREAS if low <= area < high]
+            if sizes:
+                tables[sizes[0]][label] += 1
+            else:
+                odd.append(_odd_area(dataset, i, label, record))
+    return boxes[:, 2:] - boxes[:, :2], odd
+
+
+def _odd_area(dataset, i, label, record):
+    picture, (x, y, width, height) = dataset.images[i], record['bbox']
+    box = np.clip((x, y, x + width, y + height), 0, (picture.width, picture.height) * 2)
+    return one_line(f'{picture.path}: {dataset.classes.names[label]!r} at {_place(box)} has an area of '
+                    f'{record["area"]:g} pixels')
 
 
 def _print_counts(dataset, sides, tables):

@@ -12,7 +12,9 @@ from pycocotools import mask as mask_api
 
 from data.annotation_file import name_of, parse, read_annotation, read_classes, read_pictures, records_of, unpack
 from data.masks import encode
-from data.pictures import PictureError, one_line
+from data.pictures import PictureError
+from data.workers import WorkerError
+from model.message import one_line
 
 
 class AnnotationError(ValueError):
@@ -181,12 +183,16 @@ def main(argv=None):
         dataset.check_folder()
         args.samples.parent.mkdir(parents=True, exist_ok=True)
         return 1 if check(dataset, args.samples, sys.maxsize if args.all else 20) else 0
-    except (AnnotationError, PictureError) as error:
+    except (AnnotationError, PictureError, WorkerError) as error:
         print(f'data.coco: error: {error}', file=sys.stderr)
+    except BrokenPipeError:  # of whoever reads what is printed
+        raise
     except OSError as error:
-        print(f'data.coco: error: {error.filename}: cannot be written ({error.strerror})', file=sys.stderr)
+        print(f'data.coco: error: {one_line(error.filename or args.samples)}: cannot be written ({error.strerror})',
+              file=sys.stderr)
     return 2
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    from command_line import run
+    run(main)

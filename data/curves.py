@@ -1,10 +1,12 @@
 """A training run's log → a picture of how it goes."""
+import errno
 import json
 
 import numpy as np
 
 LOSSES = ('box', 'mask', 'class', 'mask_iou', 'semantic')
 SMOOTHING = 0.05  # the part of a curve that each mean is taken over
+MOST = 1e30  # larger numbers are none that training gives, and too large to draw
 FEW = 3  # points, fewer than which are marked
 
 
@@ -25,27 +27,28 @@ def read_log(file):
         LogError: there is nothing to draw.
     """
     try:
-        lines = file.read_text(encoding='utf-8').splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise LogError(f'{file}: cannot be read: {getattr(error, "strerror", "no text")}; '
-                       'name the folder that train.py saves in') from None
+        if file.exists() and not file.is_file():  # reading a pipe might never end
+            raise OSError(errno.EINVAL, 'not a file')
+        lines = file.read_text(encoding='utf-8', errors='replace').splitlines()
+    except OSError as error:
+        raise LogError(f'{file}: cannot be read: {error.strerror}; name the folder that train.py saves in') from None
     steps = {}
     for numbers in filter(None, map(_numbers, lines)):
         while steps and next(reversed(steps)) > numbers['step']:
             steps.popitem()
         steps.setdefault(numbers['step'], {}).update(numbers)
-    if not any('loss' in numbers for numbers in steps.values()):
-        raise LogError(f'{file}: has no losses in it')
+    if not finite(steps, 'loss')[0].size:
+        raise LogError(f'{file}: has no losses in it that are numbers')
     return steps
 
 
 def _numbers(line):
-    """A line's numbers by name; None for one that a kill cut short."""
+    """A line's numbers by name; None for one that a kill cut short or that is damaged otherwise."""
     try:
-        numbers = json.loads(line)
-        return {name: float(value) for name, value in numbers.items()} if 'step' in numbers else None
-    except (ValueError, TypeError, AttributeError):
+        numbers = {name: float(value) for name, value in json.loads(line).items()}
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
+    return numbers if abs(numbers.get('step', np.nan)) < MOST else None
 
 
 def draw_curves(steps, title):
@@ -63,7 +66,7 @@ def draw_curves(steps, title):
         panels.remove(_draw_ap)
     columns = (len(panels) + 1) // 2
     figure = Figure(figsize=(6 * columns, 7.5), layout='constrained')
-    figure.suptitle(title)
+    figure.suptitle(title, parse_math=False)
     for place, draw in enumerate(panels, 1):
         axes = figure.add_subplot(2, columns, place)
         draw(axes, steps)
@@ -121,7 +124,7 @@ def _plot(axes, at, values, **style):
 
 def finite(steps, name):
     """The steps that have a finite number of that name, and the numbers."""
-    pairs = [(step, numbers[name]) for step, numbers in steps.items() if np.isfinite(numbers.get(name, np.nan))]
+    pairs = [(step, numbers[name]) for step, numbers in steps.items() if abs(numbers.get(name, np.nan)) < MOST]
     return np.array(pairs).reshape(-1, 2).T
 
 

@@ -4,18 +4,22 @@
 """
 import argparse
 import json
+import os
 import sys
 from pathlib import Path, PureWindowsPath
 
 import numpy as np
 from tqdm import tqdm
 
-from data.pictures import PictureError, one_line, read_picture
-from data.wording import counted
+from data.pictures import PictureError, read_picture
 from model.files import check_writable, replacing
+from model.message import counted, one_line
 
 VERSION = '5.5.0'  # of labelme, whose files these are
 POINTS_OF_CIRCLE = 64
+FARTHEST = 1e5  # pixels from a picture's corner that a point may be, and
+MOST_PIXELS = 2 ** 29  # in a picture, for what reads COCO-style annotations
+OURS = ('{"images": [', '{"annotations": [')  # how the annotations begin that this program and demo.py write
 
 
 class LabelmeError(ValueError):
@@ -23,6 +27,10 @@ class LabelmeError(ValueError):
 
     def __init__(self, message):
         super().__init__(one_line(message))
+
+
+class ShapeError(Exception):
+    """A shape that is of no use. The message is the part of a line that tells why."""
 
 
 def describe(picture, size, objects):
@@ -55,48 +63,92 @@ def read_labelme(path):
         PictureError: the picture, which says how large it is where the file does not, cannot be read.
     """
     try:
-        content = json.loads(path.read_bytes())
-        shapes, picture = content['shapes'], content['imagePath']
-        picture = path.parent / PureWindowsPath(picture).as_posix()
-        size = content.get('imageHeight'), content.get('imageWidth')
-        if not all(type(side) is int and side > 0 for side in size):
-            size = read_picture(picture).shape[:2]
-        objects, problems = {}, []
-        for number, shape in enumerate(shapes):
-            outline = _outline(shape)
-            if outline is None:
-                problems.append(one_line(f'{path}: shape {number + 1} is left out: a {shape.get("shape_type")} of '
-                                         f'{counted(len(shape.get("points") or []), "point")} has no area'))
-                continue
-            group = shape.get('group_id')
-            key = (shape['label'], 'shape', number) if group is None else (shape['label'], 'group', str(group))
-            objects.setdefault(key, []).append(outline)
+        content = _content(path)
+        objects, problems = _objects(path, content['shapes'])
+        picture = path.parent / PureWindowsPath(content['imagePath']).as_posix()
+        size = _size(path, content, picture)
+    except (LabelmeError, PictureError):
+        raise
     except OSError as error:
         raise LabelmeError(f'{path}: cannot be read ({error.strerror})') from None
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
-        if isinstance(error, PictureError):
-            raise
-        raise LabelmeError(f'{path}: is not a file of labelme ({type(error).__name__}: {error}); take it out of the '
-                           'folder') from None
-    if not picture.is_file():
-        raise LabelmeError(f'{path}: its picture, {picture}, is not there; put it there, or take the file out of the '
-                           'folder')
-    return picture, size, [(str(label), parts) for (label, *_), parts in objects.items()], problems
+        raise LabelmeError(f'{path}: is not a file of labelme ({type(error).__name__}: {_short(error)}); take it out '
+                           'of the folder') from None
+    return picture, size, objects, problems
+
+
+def _content(path):
+    if path.exists() and not path.is_file():  # reading a pipe might never end
+        raise LabelmeError(f'{path}: is a folder, a pipe or a device, not a file of labelme; take it out of the folder')
+    return json.loads(path.read_bytes())
+
+
+def _objects(path, shapes):
+    """Objects and problems, as `read_labelme` returns them."""
+    objects, problems = {}, []
+    for number, shape in enumerate(shapes):
+        try:
+            outline = _outline(shape)
+        except ShapeError as problem:
+            problems.append(one_line(f'{path}: shape {number + 1} is left out: {problem}'))
+            continue
+        group = shape.get('group_id')
+        key = (shape['label'], 'shape', number) if group is None else (shape['label'], 'group', str(group))
+        objects.setdefault(key, []).append(outline)
+    return [(str(label), parts) for (label, *_), parts in objects.items()], problems
+
+
+def _size(path, content, picture):
+    """The picture's (height, width), as the file says or else the picture itself."""
+    if not os.path.isfile(picture):  # which takes names, too, that no file can have
+        raise LabelmeError(f'{path}: its picture, {_short(picture)}, is not there; put it there, or take the file out '
+                           'of the folder')
+    size = content.get('imageHeight'), content.get('imageWidth')
+    if not all(type(side) is int and side > 0 for side in size):
+        return read_picture(picture).shape[:2]
+    if size[0] * size[1] >= MOST_PIXELS:
+        raise LabelmeError(f'{path}: says that its picture has more than {MOST_PIXELS // 10 ** 6} million pixels; '
+                           'correct that, or take the file out of the folder')
+    return size
+
+
+def _short(value):
+    """A value in words, not all of it if it is long."""
+    text = str(value)
+    return text if len(text) <= 300 else f'{text[:300]}…'
 
 
 def _outline(shape):
-    """A shape as a polygon, float64 [m, 2], or None where it has no area."""
-    kind, points = shape.get('shape_type', 'polygon'), np.array(shape['points'], np.float64).reshape(-1, 2)
+    """A shape as a polygon, float64 [m, 2].
+
+    Raises:
+        ShapeError: it has no area, or goes far beyond any picture.
+    """
+    kind, points = shape.get('shape_type', 'polygon'), _points(shape)
     if kind == 'rectangle' and len(points) == 2:
         (x0, y0), (x1, y1) = points
         points = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
     elif kind == 'circle' and len(points) == 2:
         angles = np.linspace(0, 2 * np.pi, POINTS_OF_CIRCLE, endpoint=False)
         radius = np.hypot(*(points[1] - points[0]))
-        points = points[0] + radius * np.stack([np.cos(angles), np.sin(angles)], 1)
-    elif kind not in ('polygon', 'rectangle'):
-        return None
-    return points if len(points) >= 3 and np.isfinite(points).all() else None
+        points = _near(points[0] + radius * np.stack([np.cos(angles), np.sin(angles)], 1))
+    elif kind not in ('polygon', 'rectangle') or len(points) < 3:
+        raise ShapeError(f'a {_short(kind)} of {counted(len(points), "point")} has no area')
+    return points
+
+
+def _points(shape):
+    """A shape's points, float64 [m, 2]."""
+    try:
+        return _near(np.array(shape['points'], np.float64).reshape(-1, 2))
+    except OverflowError:
+        raise ShapeError('it has a point far from any picture') from None
+
+
+def _near(points):
+    if not (np.abs(points) <= FARTHEST).all():  # nor are those that are no number
+        raise ShapeError('it has a point far from any picture')
+    return points
 
 
 def to_coco(paths, names=None, root=None):
@@ -134,7 +186,7 @@ def to_coco(paths, names=None, root=None):
 
 
 def _relative(picture, root):
-    picture, root = picture.resolve(), root.resolve()
+    picture, root = (Path(os.path.realpath(path)) for path in (picture, root))
     return (picture.relative_to(root) if picture.is_relative_to(root) else picture).as_posix()
 
 
@@ -162,27 +214,57 @@ def main(argv=None):
     parser.add_argument('--classes', help='names, divided by commas; others are left out (default: all that occur)')
     parser.add_argument('--val', type=Path, help='write every tenth picture into this annotation file instead')
     args = parser.parse_args(argv)
-    paths = sorted(args.folder.glob('*.json'))
-    if not paths:
-        print(f"data.labelme: error: {args.folder}: has no .json files of labelme; name the folder that has",
-              file=sys.stderr)
-        return 2
+    if args.val and os.path.realpath(args.val) == os.path.realpath(args.out):
+        parser.error('--out and --val are to be two files')
     names = [name.strip() for name in args.classes.split(',')] if args.classes else None
+    outs = [out for out in (args.out, args.val) if out]
     try:
-        outs = [out for out in (args.out, args.val) if out]
+        paths = label_files(args.folder, outs)
         for out in outs:
             check_writable(out)
         content, problems = to_coco(paths, names, args.folder)
         for out, part in zip(outs, split(content) if args.val else [content]):
             with replacing(out) as file:
                 json.dump(part, file)
-            print(f'{out}: {counted(len(part["images"]), "picture")}, {counted(len(part["annotations"]), "object")}, '
-                  f'{counted(len(part["categories"]), "class")}')
+            print(f'{one_line(out)}: {counted(len(part["images"]), "picture")}, '
+                  f'{counted(len(part["annotations"]), "object")}, {counted(len(part["categories"]), "class")}')
+    except LabelmeError as error:
+        print(f'data.labelme: error: {error}', file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # of whoever reads what is printed
+        raise
     except OSError as error:
-        print(f'data.labelme: error: {error.filename}: cannot be written ({error.strerror})', file=sys.stderr)
+        print(f'data.labelme: error: {one_line(error.filename or args.out)}: cannot be written ({error.strerror})',
+              file=sys.stderr)
         return 2
     print(*problems, sep='\n', end='\n' * bool(problems), file=sys.stderr)
     return 1 if problems else 0
+
+
+def label_files(folder, outs):
+    """The label files of a folder, list of Path by name. Annotations that were written there before are none.
+
+    Raises:
+        LabelmeError: there are none, or one would be written over.
+    """
+    paths = [path for path in sorted(folder.glob('*.json')) if not _is_ours(path)]
+    if not paths:
+        raise LabelmeError(f'{folder}: has no .json files of labelme; name the folder that has')
+    places = {os.path.realpath(path) for path in paths}
+    for out in outs:
+        if os.path.realpath(out) in places:
+            raise LabelmeError(f'{out}: is one of the files to read; name another one to write')
+    return paths
+
+
+def _is_ours(path):
+    if not path.is_file():
+        return False
+    try:
+        with path.open(encoding='ascii', errors='replace') as file:
+            return file.read(max(map(len, OURS))).startswith(OURS)
+    except OSError:  # which reading it tells
+        return False
 
 
 def split(content):
@@ -195,4 +277,5 @@ def split(content):
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    from command_line import run
+    run(main)

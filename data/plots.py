@@ -8,10 +8,15 @@ from data.visualize import draw_detections
 from model.anchors import anchors
 from model.detection import Detections, detect
 from model.matcher import corners
+from model.message import one_line
 
 LEVELS = ('P3', 'P4', 'P5', 'P6', 'P7')
 MOST_BOXES = 5000  # to compare with the anchors
 CELLS = 9  # of the grid of pictures of prototypes: so many in a row
+
+
+class NothingFound(ValueError):
+    """There is no object in a picture. The message is the part of a line that tells so."""
 
 
 def draw_samples(batches, names, number):
@@ -63,11 +68,17 @@ def best_overlaps(dataset, config):
 
 
 def draw_anchors(dataset, config):
-    """Anchors against the boxes of a dataset: matplotlib Figure."""
+    """Anchors against the boxes of a dataset: matplotlib Figure.
+
+    Raises:
+        ValueError: it has no objects.
+    """
     from matplotlib.figure import Figure
     sides, best = best_overlaps(dataset, config)
+    if not len(best):
+        raise ValueError(one_line(f'{dataset.annotations_path}: has no objects to compare with anchors'))
     figure = Figure(figsize=(13, 6), layout='constrained')
-    figure.suptitle(f'{dataset.annotations_path.name} at {config.input_size} pixels')
+    figure.suptitle(f'{dataset.annotations_path.name} at {config.input_size} pixels', parse_math=False)
     left, right = figure.subplots(1, 2)
     left.scatter(*sides.T, s=14, alpha=0.5, color='black', linewidths=0, label='objects')
     of_level = np.repeat(np.arange(len(LEVELS)), [config.anchors_per_cell * side ** 2 for side in config.level_sizes])
@@ -94,13 +105,13 @@ def draw_prototypes(predictor, picture):
         predictor: `Predictor`.
         picture: uint8 [h, w, 3], BGR.
     Raises:
-        ValueError: nothing was found in the picture.
+        NothingFound: in the picture.
     """
     from matplotlib.figure import Figure
     boxes, scores, coefficients, prototypes = predictor.forward([predictor.prepare(picture)])[0]
     best = scores[:, 1:].max(1)
     if best.max(initial=0) <= 0.05:
-        raise ValueError('nothing was found in it')
+        raise NothingFound('nothing was found in it')
     anchor = int(best.argmax())
     small = detect(boxes[[anchor]], scores[[anchor]], coefficients[[anchor]], prototypes, picture.shape[:2],
                    score_threshold=0.05, max_detections=1)

@@ -16,8 +16,8 @@ import numpy as np
 from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
-from data.pictures import one_line
 from data.scene import CATEGORIES, SMALLEST_SIDE, Scene, SceneObject, draw_scene
+from model.message import one_line
 
 __all__ = ['CATEGORIES', 'SPLITS', 'Scene', 'SceneObject', 'annotation', 'draw_picture', 'draw_scene',
            'write_dataset', 'write_split']
@@ -231,4 +231,5 @@ def _fail(message):
 
 
 if __name__ == '__main__':
-    main()
+    from command_line import run
+    run(main)

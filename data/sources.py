@@ -60,7 +60,7 @@ def _take(path, found):
         found.videos.append(path)
         return
     pictures = find_pictures(path)
-    videos = sorted(each for each in path.iterdir() if is_video(each) and each.is_file()) if path.is_dir() else []
+    videos = sorted(each for each in path.iterdir() if is_video(each) and not each.is_dir()) if path.is_dir() else []
     if not pictures and not videos:
         raise PictureError(f'{path}: no pictures in this folder; put some there, or name another with --images')
     found.pictures += pictures

@@ -13,6 +13,7 @@ from data.pictures import PictureError  # noqa: E402
 
 SUFFIXES = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.wmv')
 USUAL_FPS = 25.0  # of videos that do not say
+WHOLE = 0.9  # the part of what a video promises from which it is whole; many promise a few frames more than they have
 
 
 class VideoError(PictureError):
@@ -24,7 +25,9 @@ class Video:
 
     Attributes:
         fps: float, frames a second.
-        frames: int, how many there are, 0 where nobody knows.
+        frames: int, how many it says that there are, 0 where it does not.
+        read: int, how many were read so far.
+        ended: bool, whether there is no other one to read.
     """
 
     def __init__(self, source):
@@ -34,8 +37,10 @@ class Video:
         Raises:
             VideoError: it cannot be opened.
         """
-        self.source = source
-        self._capture = _open(source if isinstance(source, int) else str(source))
+        self.source, self.read, self.ended, self._time = source, 0, False, 0.0
+        if not isinstance(source, int) and os.path.exists(source) and not os.path.isfile(source):
+            raise VideoError(f'{source}: a pipe, a device or a folder; name a file')  # a pipe might never end
+        self._capture = _open(source if isinstance(source, int) else _name(source))
         if not self._capture.isOpened():
             raise VideoError(f'camera {source}: cannot be opened; is it there, and free?' if isinstance(source, int)
                              else f'{source}: not a video that can be read; convert it to .mp4 or copy it again')
@@ -47,8 +52,19 @@ class Video:
         while True:
             there, frame = self._capture.read()
             if not there:
+                self.ended = True
                 return
+            self.read += 1
+            self._time = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
             yield frame
+
+    @property
+    def cut(self):
+        """Whether it ended long before it should have, by its frames and by its time.
+
+        Frames alone tell too little: where a file does not list them, their number is a guess from its time.
+        """
+        return self.ended and max(self.read, self._time * self.fps) < WHOLE * self.frames
 
     def close(self):
         """Lets others have the camera."""
@@ -72,7 +88,7 @@ def writing(path, fps):
     def write(frame):
         nonlocal written
         if not written:
-            writer.open(str(part), cv2.VideoWriter_fourcc(*'mp4v'), fps, frame.shape[1::-1])
+            writer.open(_name(part), cv2.VideoWriter_fourcc(*'mp4v'), fps, frame.shape[1::-1])
         writer.write(frame)
         written += 1
     try:
@@ -117,6 +133,14 @@ def _open(source):
         return cv2.VideoCapture(source)
     finally:
         set_level(before)
+
+
+def _name(path):
+    """A path as OpenCV takes it, which ends the process over one that is no text."""
+    try:
+        return str(path).encode('utf-8').decode()
+    except UnicodeEncodeError:
+        raise VideoError(f'{path}: a name that is not in UTF-8; rename it') from None
 
 
 def _frames_of(path):

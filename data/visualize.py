@@ -1,6 +1,7 @@
 """Detections → pixels; and as a program, pictures of what is better looked at than read."""
 import argparse
 import colorsys
+import io
 import sys
 from functools import cache
 from pathlib import Path
@@ -11,7 +12,13 @@ from PIL import Image, ImageDraw, ImageFont
 
 from data.curves import draw_curves, read_log
 from model.config import PRESETS, preset
+from model.files import replacing
+from model.message import one_line
+from model.onnx_engine import OnnxError
 
+PICTURES = ('.png', '.jpg', '.jpeg')
+FIGURES = (*PICTURES, '.pdf', '.svg')
+MOST = 1000  # pictures of samples
 _TINT = 0.45  # how much of the class's colour a mask's pixels take on
 _TAGS_AREA = 0.25  # how much of the picture labels may cover
 _SMALL = 4  # labels: an object whose box is smaller than so many of them is small, and better not hidden by one
@@ -219,27 +226,36 @@ def main(argv=None):
     """Draw what the command line asks for. Returns the exit status."""
     args = _parse(argv)
     try:
-        save = args.draw(args)
+        _check_suffix(args.out, args.suffixes)
+        save, problems = args.draw(args)
         args.out.parent.mkdir(parents=True, exist_ok=True)
         save(args.out)
-    except ValueError as error:  # each of those that reading may raise is one, with its line for the user
+    except (ValueError, OnnxError) as error:  # what reading raises, with a line for the user
         print(f'data.visualize: error: {error}', file=sys.stderr)
         return 2
     except OSError as error:
-        print(f'data.visualize: error: {error.filename}: cannot be written ({error.strerror})', file=sys.stderr)
+        print(f'data.visualize: error: {one_line(error.filename or args.out)}: cannot be written ({error.strerror})',
+              file=sys.stderr)
         return 2
+    print(*problems, sep='\n', end='\n' * bool(problems), file=sys.stderr)
     print(args.out)
-    return 0
+    return 1 if problems else 0
+
+
+def _check_suffix(out, suffixes):
+    if out.suffix.lower() not in suffixes:
+        raise ValueError(one_line(f"{out}: a picture is not written as '{out.suffix}'; name one that ends in "
+                                  f"{', '.join(suffixes[:-1])} or {suffixes[-1]}"))
 
 
 def _parse(argv):
     parser = argparse.ArgumentParser(prog='python -m data.visualize', description='Draw what is better looked at.')
     subjects = parser.add_subparsers(required=True, metavar='{curves,samples,anchors,prototypes}')
 
-    def subject(name, draw, help, description, out, told='%(default)s'):
+    def subject(name, draw, help, description, out, told='%(default)s', suffixes=FIGURES):
         made = subjects.add_parser(name, help=help, description=description)
         made.add_argument('--out', type=Path, default=out, help=f'picture to write (default: {told})')
-        made.set_defaults(draw=draw)
+        made.set_defaults(draw=draw, suffixes=suffixes)
         return made
     curves = subject('curves', _curves, 'the course of a training run, from its log',
                      'Draw the losses, AP, learning rate and time of a training run, from the log that train.py '
@@ -247,7 +263,7 @@ def _parse(argv):
     curves.add_argument('run', type=Path, help='folder that train.py saves in, such as weights')
     samples = subject('samples', _samples, 'what a network learns from',
                       'Draw augmented pictures with their boxes and masks, as train.py makes them.',
-                      Path('results/samples.jpg'))
+                      Path('results/samples.jpg'), suffixes=PICTURES)
     anchors = subject('anchors', _anchors, 'anchors against the boxes of a dataset',
                       "Draw the sizes of a network's anchors and of a dataset's boxes, and how well these are covered.",
                       Path('results/anchors.png'))
@@ -257,8 +273,8 @@ def _parse(argv):
         each.add_argument('--backbone_name', choices=PRESETS, default='resnet50dcn', help='(default: %(default)s)')
         each.add_argument('--input_size', type=int, default=550, help='pixels (default: %(default)s)')
     samples.add_argument('--augmentation', choices=('full', 'light'), default='full', help='(default: %(default)s)')
-    samples.add_argument('--seed', type=int, default=0, help='(default: %(default)s)')
-    samples.add_argument('--number', type=int, default=12, help='of pictures (default: %(default)s)')
+    samples.add_argument('--seed', type=_whole(0, 10 ** 9), default=0, help='(default: %(default)s)')
+    samples.add_argument('--number', type=_whole(1, MOST), default=12, help='of pictures (default: %(default)s)')
     prototypes = subject('prototypes', _prototypes, 'what a mask is made of',
                          'Draw the best detection in a picture, the prototypes, and its coefficient of each.',
                          Path('results/prototypes.png'))
@@ -269,10 +285,24 @@ def _parse(argv):
     return args
 
 
-# Each of these draws what the flags ask for: a callable that writes it to a path.
+def _whole(least, most):
+    """A type of flags: whole numbers in a range."""
+    def whole(text):
+        try:
+            value = int(text)
+        except ValueError:
+            value = None
+        if value is None or not least <= value <= most:
+            raise argparse.ArgumentTypeError(f'{text} is not a whole number from {least} to {most}')
+        return value
+    return whole
+
+
+# Each of these draws what the flags ask for: a callable that writes it to a path, and a list of str, a line for each
+# thing that was left out.
 
 def _curves(args):
-    return draw_curves(read_log(args.run / 'log.jsonl'), str(args.run)).savefig
+    return _writer(draw_curves(read_log(args.run / 'log.jsonl'), one_line(args.run))), []
 
 
 def _samples(args):
@@ -280,21 +310,36 @@ def _samples(args):
     from data.pictures import write_picture
     from data.plots import draw_samples
     dataset, config = _dataset(args)
-    batches = Batches(dataset, config, 1, args.seed, augmentation=args.augmentation)
+    made = Batches(dataset, config, 1, args.seed, augmentation=args.augmentation)
+    batches = [made[step] for step in range(args.number)]
     drawn = draw_samples(batches, dataset.classes.names, args.number)
-    return lambda out: write_picture(out, drawn)
+    return lambda out: write_picture(out, drawn), list(dict.fromkeys(
+        problem for batch in batches for problem in batch.problems))
 
 
 def _anchors(args):
     from data.plots import draw_anchors
-    return draw_anchors(*_dataset(args)).savefig
+    return _writer(draw_anchors(*_dataset(args))), []
 
 
 def _prototypes(args):
     from data.pictures import read_picture
-    from data.plots import draw_prototypes
+    from data.plots import NothingFound, draw_prototypes
     from model.predictor import Predictor
-    return draw_prototypes(Predictor(args.model_path), read_picture(args.picture)).savefig
+    picture = read_picture(args.picture)
+    try:
+        return _writer(draw_prototypes(Predictor(args.model_path), picture)), []
+    except NothingFound as error:
+        raise ValueError(one_line(f'{args.picture}: {error}')) from None
+
+
+def _writer(figure):
+    def write(out):
+        encoded = io.BytesIO()
+        figure.savefig(encoded, format=out.suffix.lower()[1:])
+        with replacing(out, 'wb') as file:
+            file.write(encoded.getvalue())
+    return write
 
 
 def _dataset(args):
@@ -305,4 +350,5 @@ def _dataset(args):
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    from command_line import run
+    run(main)

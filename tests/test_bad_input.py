@@ -1,6 +1,7 @@
 """The scripts as processes, given everything that is wrong with pictures and with annotations."""
 import importlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -8,13 +9,19 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
+import numpy as np
 import paddle
 import pytest
 from bad_annotations import BAD, ODD, WRONG, annotation, category, content, image, many_objects, written
-from bad_pictures import write_bad_pictures
+from bad_pictures import write_bad_pictures, write_what_is_no_file
 from networks import SMALL
 from PIL import Image
 
+from data import coco, labelme, visualize
+from data.coco import CocoDataset
+from data.sources import find_sources
+from data.video import Video, VideoError
 from model.checkpoint import Checkpoint, save_checkpoint, tensors_of
 from model.classes import Classes
 from model.config import preset
@@ -22,6 +29,7 @@ from model.yolact import Yolact
 
 ROOT = Path(__file__).parent.parent
 CATEGORIES = [category(id, f'kind {id}') for id in range(3, 11)]
+pytestmark = pytest.mark.filterwarnings('ignore::PIL.Image.DecompressionBombWarning')  # as pytest lets all through
 MOST_MEMORY = 2e9  # bytes; the bomb's pixels in float32, or 100,000 objects by anchors, are more
 MOST_SECONDS = 60  # for what takes five on two idle cores
 
@@ -208,7 +216,7 @@ def test_bad_annotations_are_left_out(script, bad_annotations, photos, checkpoin
     assert done.status == 0
     left_out = [line for line in done.err if 'nnotations that are left out' in line]
     if script != 'test_dev':  # which looks at none
-        assert re.search(r'\d+$', left_out[0])[0] == str(len(BAD))
+        assert re.search(r'left out: (\d+)', left_out[0])[1] == str(len(BAD))
         assert f'{bad_annotations}: annotation 0 is left out: its image_id, 99, is not in the file' in done.err
     assert_work_was_done(script, tmp_path, objects=len(ODD) - 1 + 2)
 
@@ -239,3 +247,165 @@ def test_100_000_objects_in_a_picture_cost_no_more_than_that_picture(script, pho
     if script == 'train':
         assert f'{photos}/7.jpg: has 100000 objects in the annotations, and 5000 can be learnt; ' in '\n'.join(done.err)
     assert_work_was_done(script, tmp_path, objects=100_001)
+
+
+# The programs of data/ and what reads one file alone, in this process: there are many bad files, and each is soon told.
+
+def test_a_look_at_bad_pictures_names_all_of_them(pictures, tmp_path, capsys):
+    assert coco.main(['check', str(pictures.annotations), str(pictures.folder), '--samples', str(tmp_path / 's.jpg'),
+                      '--all']) == 1
+    lines = capsys.readouterr().out.splitlines()
+    start = lines.index(f'Pictures that cannot be used: {len(pictures.bad)}')
+    assert_all_are_named(lines[start + 1:start + 1 + len(pictures.bad)], pictures, pictures.bad)
+    assert f'Some pictures with their objects are in {tmp_path}/s.jpg: look at them' in lines
+
+
+def test_a_look_at_bad_annotations_names_all_of_them(bad_annotations, photos, tmp_path, capsys):
+    flags = [str(photos), '--samples', str(tmp_path / 's.jpg'), '--all']
+    assert coco.main(['check', str(bad_annotations), *flags]) == 1
+    out = capsys.readouterr().out
+    assert f'Annotations that are left out: {len(BAD)}\n' in out
+    for id, (_, reason) in enumerate(BAD.values()):
+        assert re.search(rf'annotation {id} is left out: .*{reason}', out)
+
+
+@pytest.mark.parametrize('program', ['coco', 'samples', 'anchors'])
+@pytest.mark.parametrize('name', WRONG)
+def test_programs_refuse_annotations_that_are_wrong_as_a_whole(program, name, photos, tmp_path, capsys):
+    bad, reason = WRONG[name]
+    path = written(tmp_path / 'wrong.json', bad)
+    main, command = (coco.main, 'check') if program == 'coco' else (visualize.main, program)
+    assert main([command, str(path), str(photos)]) == 2
+    line, = capsys.readouterr().err.splitlines()
+    assert line.startswith(f'data.{main.__module__[5:]}: error: {path}: ') and re.search(reason, line)
+
+
+def test_bad_pictures_become_no_annotations(pictures, tmp_path, capsys):
+    """Those that do not say how large they are: they are to be read for it."""
+    for name in pictures.bad | pictures.good:
+        written(tmp_path / f'{name}.json', {'shapes': [], 'imagePath': str(pictures.folder / name)})
+    assert labelme.main([str(tmp_path), '--out', str(tmp_path / 'out/all.json')]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == len(pictures.bad)
+    for name, reason in pictures.bad.items():
+        path = pictures.folder / name
+        assert any(line.startswith(f'{path}: ') and reason in line or
+                   line.startswith(f'{tmp_path / name}.json: its picture, {path}, is not there') for line in lines)
+    content = json.loads((tmp_path / 'out/all.json').read_text())
+    assert {Path(one['file_name']).name: (one['width'], one['height']) for one in content['images']} == pictures.good
+
+
+ODD_LABELS = {
+    'empty': b'', 'cut': b'{"shapes": [', 'not text': b'\xff\xfe\0', 'nested': b'[' * 100_000, 'a list': b'[]',
+    'annotations': json.dumps({'info': {}, **content()}).encode(), 'a number': b'{"shapes": [], "imagePath": 3}',
+    'gone': b'{"shapes": [], "imagePath": "gone.png"}', 'NUL': b'{"shapes": [], "imagePath": "a\\u0000"}',
+    'surrogate': b'{"shapes": [], "imagePath": "\\ud800"}',
+    'endless': b'{"imagePath": "7.jpg", "shapes": [{"label": "x", "points": [[3, 1' + b'0' * 400 + b']]}]}'}
+
+
+def test_bad_label_files_are_named_and_the_good_ones_taken(photos, tmp_path, capsys):
+    folder = tmp_path / 'labels'
+    folder.mkdir()
+    for name, data in ODD_LABELS.items():
+        (folder / f'{name}.json').write_bytes(data)
+    (folder / '7.jpg').write_bytes((photos / '7.jpg').read_bytes())
+    good = {'label': 'x', 'points': [[1, 2], [30, 2], [9, 9]]}
+    written(folder / 'good.json', {'shapes': [good], 'imagePath': '7.jpg'})
+    for number, path in enumerate(write_what_is_no_file(tmp_path)):
+        (tmp_path / path).rename(folder / f'{number}.json')
+    assert labelme.main([str(folder), '--out', str(tmp_path / 'all.json')]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    told = {line.removeprefix(f'{folder}/').partition('.json: ')[0] for line in lines}
+    assert len(lines) == len(told) and told == {*ODD_LABELS, *'01234'}
+    dataset = CocoDataset(tmp_path / 'all.json', folder)
+    assert sum(len(dataset.objects(i)) for i in range(len(dataset))) == 1
+
+
+def test_samples_are_drawn_of_the_good_ones_of_bad_pictures(pictures, tmp_path, capsys):
+    flags = ['samples', str(pictures.annotations), str(pictures.folder), '--backbone_name', SMALL['backbone_name'],
+             '--input_size', '256', '--augmentation', 'light', '--number', '30', '--out', str(tmp_path / 's.png')]
+    assert visualize.main(flags) == 1
+    out, err = capsys.readouterr()
+    assert out == f'{tmp_path}/s.png\n' and Image.open(tmp_path / 's.png').size == (4 * 256, 8 * 256)
+    problems = told(err.splitlines(), pictures)
+    assert len(problems) == len(err.splitlines()) > 10
+    assert all(pictures.bad[name] in problem for name, problem in problems.items())
+
+
+BAD_RESULTS = {
+    'empty': (b'', 'is not JSON'), 'cut': (b'[{"image_id": 7', 'is not JSON'),
+    'nested': (b'[' * 100_000, 'is not JSON'), 'not text': (b'\xff\xfe\0', 'is not JSON'),
+    'an object': (b'{}', 'is not a list'),
+    'a number': (b'[3]', 'result 1: is not an object'),
+    'another picture': (b'[{"image_id": 99, "category_id": 3, "score": 1, "bbox": [1, 2, 3, 4]}]', 'image_id 99'),
+    'another class': (b'[{"image_id": 7, "category_id": 99, "score": 1, "bbox": [1, 2, 3, 4]}]', 'category_id 99'),
+    'endless': (b'[{"image_id": 7, "category_id": 3, "score": 1' + b'0' * 400 + b', "bbox": [1, 2, 3, 4]}]', 'score'),
+    'no box': (b'[{"image_id": 7, "category_id": 3, "score": 1}]', 'neither bbox nor segmentation'),
+    'another size': (b'[{"image_id": 7, "category_id": 3, "score": 1, "segmentation": {"size": [1, 1]}}]',
+                     'not an RLE of 60 by 80 pixels')}
+
+
+@pytest.mark.parametrize('name', BAD_RESULTS)
+def test_bad_results_are_an_error(name, photos, tmp_path, capsys):
+    data, reason = BAD_RESULTS[name]
+    path = tmp_path / 'results.json'
+    path.write_bytes(data)
+    annotations = written(tmp_path / 'a.json', content([annotation(1)], categories=CATEGORIES))
+    flags = ['--valid_anno_path', annotations, '--results', path, '--json', tmp_path / 'figures.json']
+    line = complaint('eval', flags, capsys)
+    assert line.startswith(f'{path}: ') and reason in line
+    assert not (tmp_path / 'figures.json').exists()
+
+
+def test_an_export_that_cannot_be_looked_at_writes_nothing(pictures, checkpoint, tmp_path, capsys):
+    for name, reason in pictures.bad.items():
+        line = complaint('export', ['--model_path', checkpoint, '--out', tmp_path / 'a.onnx', '--picture',
+                                    pictures.folder / name], capsys)
+        assert line.startswith(f'{pictures.folder / name}: ') and reason in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def write_video(path, frames):
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'MJPG'), 25, (64, 48))
+    for _ in range(frames):
+        writer.write(np.zeros((48, 64, 3), np.uint8))
+    writer.release()
+    return path
+
+
+@pytest.mark.parametrize(('part', 'cut'), [(1, False), (0.96, False), (0.5, True)])
+def test_a_video_that_was_cut_can_be_told_by_its_frames(tmp_path, part, cut):
+    path = write_video(tmp_path / 'a.avi', 60)
+    path.write_bytes(path.read_bytes()[:int(part * path.stat().st_size)])
+    video = Video(path)
+    frames = iter(video)
+    next(frames)
+    assert (video.frames, video.read, video.cut) == (60, 1, False)  # there may be more
+    read = 1 + sum(1 for _ in frames)
+    assert (video.read, video.cut) == (read, cut)
+
+
+def test_what_is_no_file_is_no_video_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / 'pipe.mp4')
+    write_video(tmp_path / 'a.avi', 3)
+    (tmp_path / 'folder.mp4').mkdir()
+    assert find_sources([tmp_path]).videos == [tmp_path / 'a.avi', tmp_path / 'pipe.mp4']
+    assert find_sources([tmp_path / 'pipe.mp4']).videos == [tmp_path / 'pipe.mp4']
+    with pytest.raises(VideoError, match='pipe.mp4: a pipe, a device or a folder; name a file'):
+        Video(tmp_path / 'pipe.mp4')
+
+
+def test_a_video_whose_name_is_no_text_is_told(tmp_path):
+    path = write_video(tmp_path / 'a.avi', 3).rename(tmp_path / os.fsdecode(b'\xff.avi'))
+    with pytest.raises(VideoError, match='a name that is not in UTF-8; rename it') as caught:
+        Video(path)
+    assert str(caught.value).isprintable()
+
+
+def test_demo_tells_of_a_pipe_and_draws_the_other_videos(checkpoint, tmp_path):
+    os.mkfifo(tmp_path / 'pipe.mp4')
+    write_video(tmp_path / 'a.avi', 3)
+    done = run('demo', '--model_path', checkpoint, '--images', tmp_path, '--out', tmp_path / 'out')
+    assert done.status == 1
+    assert f'skipped: {tmp_path}/pipe.mp4: a pipe, a device or a folder; name a file' in done.err
+    assert [path.name for path in (tmp_path / 'out').iterdir()] == ['a.mp4']

@@ -1,15 +1,22 @@
 import json
+import os
 import re
+import subprocess
+import sys
+import tracemalloc
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
 from data import coco, visualize
-from data.check import check
+from data.check import _look, check
 from data.coco import CocoDataset
 from data.pictures import read_picture
 from data.shapes import write_split
+
+ROOT = Path(__file__).parent.parent
 
 
 def annotation(id, image_id=1, category_id=5, box=(10, 10, 30, 20), **more):
@@ -97,6 +104,47 @@ def test_pictures_that_cannot_be_used_are_named(dataset, capsys):
     cv2.imwrite(str(made.images[2].path), np.zeros((5, 5, 3), np.uint8))
     _, lines = findings(made, capsys)
     assert [line.split(': ')[1][:14] for line in lines] == ['an empty file;', 'is 5x5, but th']
+
+
+def test_the_objects_of_a_picture_that_claims_to_be_large_and_cannot_be_used_take_no_room(dataset, tmp_path, capsys):
+    made = dataset(*[annotation(i, box=(10, 10, 22000, 22000)) for i in range(9)])
+    content = json.loads(made.annotations_path.read_text())
+    content['images'][0].update(width=23000, height=23000)
+    made.annotations_path.write_text(json.dumps(content))
+    tracemalloc.start()
+    assert _look(CocoDataset(made.annotations_path, tmp_path), 0)[1] == []
+    assert tracemalloc.get_traced_memory()[1] < 1e7
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize(('area', 'told'), [(-5, '-5'), (float('inf'), 'inf'), (-float('inf'), '-inf')])
+def test_an_area_that_is_none_is_told(dataset, capsys, area, told):
+    made = dataset(annotation(1, area=area), annotation(2, category_id=9, bbox=[10, 10, 1e300, 1e300], area=area,
+                                                        segmentation=[[10, 10, 160, 10, 160, 120, 10, 120]]))
+    _, lines = findings(made, capsys)
+    assert lines == [f"{made.images[0].path}: 'cat' at x 10 to 40, y 10 to 30 has an area of {told} pixels",
+                     f"{made.images[0].path}: 'dog' at x 10 to 160, y 10 to 120 has an area of {told} pixels"]
+
+
+@pytest.mark.skipif(os.name == 'nt', reason='Windows has other pipes')
+def test_a_reader_that_has_seen_enough_is_no_error(dataset, tmp_path):
+    made = dataset(annotation(1))
+    command = [sys.executable, '-m', 'data.coco', 'check', str(made.annotations_path), str(tmp_path), '--samples',
+               str(tmp_path / 's.jpg')]
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(command, cwd=ROOT, stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, '')
+
+
+def test_names_that_the_terminal_cannot_show_are_shown_otherwise(dataset, tmp_path):
+    made = dataset(annotation(1))
+    made.annotations_path.write_text(made.annotations_path.read_text().replace('"cat"', '"猫"'), encoding='utf-8')
+    done = subprocess.run([sys.executable, '-m', 'data.coco', 'check', str(made.annotations_path), str(tmp_path),
+                           '--samples', str(tmp_path / 's.jpg')], cwd=ROOT, capture_output=True, text=True,
+                          env={**os.environ, 'PYTHONIOENCODING': 'ascii'})
+    assert (done.returncode, done.stderr) == (1, '') and '\\u732b' in done.stdout
 
 
 def test_the_picture_of_samples_shows_their_objects(dataset, tmp_path, capsys):

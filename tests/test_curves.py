@@ -1,3 +1,6 @@
+import contextlib
+import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -6,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
+from data import visualize
 from data.curves import LogError, draw_curves, read_log, smooth
 from data.visualize import main
 from training.log import Log
@@ -41,6 +45,32 @@ def test_a_line_that_a_kill_cut_short_is_left_out(tmp_path):
 def test_a_log_without_losses_is_refused(tmp_path, content):
     (tmp_path / 'log.jsonl').write_text(content)
     with pytest.raises(LogError, match='has no losses in it'):
+        read_log(tmp_path / 'log.jsonl')
+
+
+@pytest.mark.parametrize('line', [b'[' * 100_000, b'{"step": 2, "loss": 1' + b'0' * 400 + b'}', b'\xff\xfe',
+                                  b'{"step": NaN}', b'{"step": Infinity}', b'{"step": 1e300}', b'{"step": 2'])
+def test_a_damaged_line_counts_for_nothing(tmp_path, line):
+    write_run(tmp_path, 1, 3, 4.0)
+    file = tmp_path / 'log.jsonl'
+    file.write_bytes(file.read_bytes() + line + b'\n{"step": 4, "loss": NaN, "box": 1e300}\n')
+    steps = read_log(file)
+    assert list(steps) == [1, 2, 3, 4]
+    draw_curves(steps, 'a $damaged_ run')
+
+
+@pytest.mark.parametrize('loss', ['NaN', 'Infinity', '1e300'])
+def test_a_log_of_losses_that_are_no_numbers_is_refused(tmp_path, capsys, loss):
+    (tmp_path / 'log.jsonl').write_text(f'{{"step": 1, "loss": {loss}}}\n' * 3)
+    assert main(['curves', str(tmp_path)]) == 2
+    assert capsys.readouterr().err == (f'data.visualize: error: {tmp_path}/log.jsonl: has no losses in it that are '
+                                       'numbers\n')
+    assert not (tmp_path / 'curves.png').exists()
+
+
+def test_a_pipe_for_a_log_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / 'log.jsonl')
+    with pytest.raises(LogError, match='cannot be read: not a file'):
         read_log(tmp_path / 'log.jsonl')
 
 
@@ -105,6 +135,49 @@ def test_what_cannot_be_drawn_is_one_line(tmp_path, capsys):
                                        'directory; name the folder that train.py saves in\n')
     write_run(tmp_path, 1, 5, 4.0)
     capsys.readouterr()
-    for out in ('log.jsonl/x.png', 'curves.xyz'):
+    (tmp_path / 'folder.png').mkdir()
+    for out in ('log.jsonl/x.png', 'folder.png'):
         assert main(['curves', str(tmp_path), '--out', str(tmp_path / out)]) == 2
         assert capsys.readouterr().err.count('\n') == 1
+    for out in ('curves.xyz', 'folder', 'curves.webp', '.png'):
+        assert main(['curves', str(tmp_path), '--out', str(tmp_path / 'new' / out)]) == 2
+        assert capsys.readouterr().err == (
+            f"data.visualize: error: {tmp_path}/new/{out}: a picture is not written as '{Path(out).suffix}'; name one "
+            'that ends in .png, .jpg, .jpeg, .pdf or .svg\n')
+    assert not (tmp_path / 'new').exists()
+
+
+@pytest.mark.parametrize('suffix', ['.PNG', '.jpg', '.jpeg', '.pdf', '.svg'])
+def test_curves_are_written_in_the_form_of_their_suffix(tmp_path, capsys, suffix):
+    write_run(tmp_path, 1, 5, 4.0)
+    assert main(['curves', str(tmp_path), '--out', str(tmp_path / f'x{suffix}')]) == 0
+    begins = {'.PNG': b'\x89PNG', '.jpg': b'\xff\xd8', '.jpeg': b'\xff\xd8', '.pdf': b'%PDF-', '.svg': b'<?xml'}
+    assert (tmp_path / f'x{suffix}').read_bytes().startswith(begins[suffix])
+
+
+def test_a_full_disk_is_told_and_leaves_the_picture_of_before(tmp_path, capsys, monkeypatch):
+    write_run(tmp_path, 1, 5, 4.0)
+    (tmp_path / 'curves.png').write_bytes(b'before')
+    capsys.readouterr()
+
+    @contextlib.contextmanager
+    def full(path, mode):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+        yield
+    monkeypatch.setattr(visualize, 'replacing', full)
+    assert main(['curves', str(tmp_path)]) == 2
+    assert capsys.readouterr().err == (f'data.visualize: error: {tmp_path}/curves.png: cannot be written (No space '
+                                       'left on device)\n')
+    assert (tmp_path / 'curves.png').read_bytes() == b'before'
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['curves.png', 'log.jsonl']
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(tmp_path):
+    write_run(tmp_path, 1, 5, 4.0)
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run([sys.executable, '-m', 'data.visualize', 'curves', tmp_path], text=True,
+                          cwd=Path(__file__).parent.parent, stdout=writing, stderr=subprocess.PIPE)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, '')
+    assert cv2.imread(str(tmp_path / 'curves.png')) is not None

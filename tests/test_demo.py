@@ -16,6 +16,7 @@ import pytest
 from squares import SIDE, found, joined
 
 import demo
+from data import footage
 from data.coco import CocoDataset
 from data.coco import main as coco
 from data.labelme import main as labelme
@@ -154,6 +155,17 @@ def test_a_long_video_takes_no_more_memory_than_a_short_one(tmp_path):
     assert most - before < 300e6
 
 
+def test_a_video_that_is_cut_off_is_drawn_as_far_as_it_goes_and_told(film, tmp_path, capsys):
+    cut, whole = tmp_path / 'cut.avi', Video(film).frames
+    cut.write_bytes(film.read_bytes()[:film.stat().st_size // 2])
+    assert run('--images', cut, '--out', tmp_path / 'out') == 1
+    out, err = capsys.readouterr()
+    frames = int(re.search(r'in (\d+) frame', out)[1])
+    assert 0 < frames < whole == 12
+    assert err.splitlines()[-1] == f'{cut}: ends early: {frames} of {whole} frames can be read; copy it again'
+    assert len(list(Video(tmp_path / 'out/cut.mp4'))) == frames
+
+
 def test_what_is_no_video_is_named_and_the_rest_is_done(film, pictures, tmp_path, capfd):
     damaged, cut = tmp_path / 'damaged.mp4', tmp_path / 'cut.avi'
     damaged.write_bytes(b'no video' * 100)
@@ -244,8 +256,8 @@ def test_a_video_that_was_skipped_takes_no_name(see, tmp_path):
 
 
 def test_a_camera_without_a_screen_is_written_to_a_video_and_saved(see, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(demo, 'Video', Camera)
-    monkeypatch.setattr(demo, 'has_screen', lambda: False)
+    monkeypatch.setattr(footage, 'Video', Camera)
+    monkeypatch.setattr(footage, 'has_screen', lambda: False)
     path, out = tmp_path / 'found.json', tmp_path / 'out'
     assert run('--images', '0', '0', '--out', out, '--save_json', path, '--save_masks', 'ids') == 1
     names = [f'camera0#{i:06d}' for i in (1, 2, 3)]
@@ -261,9 +273,9 @@ def test_a_camera_without_a_screen_is_written_to_a_video_and_saved(see, tmp_path
 
 
 def test_a_camera_that_is_not_drawn_only_saves(see, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(demo, 'Video', Camera)
-    monkeypatch.setattr(demo, 'has_screen', lambda: True)
-    monkeypatch.setattr(demo, 'show', None)
+    monkeypatch.setattr(footage, 'Video', Camera)
+    monkeypatch.setattr(footage, 'has_screen', lambda: True)
+    monkeypatch.setattr(footage, 'show', None)
     path = tmp_path / 'found.json'
     assert run('--images', '3', '--no_draw', '--out', tmp_path / 'out', '--save_json', path) == 0
     assert [image['file_name'] for image in json.loads(path.read_text())['images']][-1] == 'camera3#000003'
@@ -273,8 +285,8 @@ def test_a_camera_that_is_not_drawn_only_saves(see, tmp_path, monkeypatch, capsy
 
 def test_a_camera_that_is_shown_is_saved_too(see, tmp_path, monkeypatch):
     shown = []
-    monkeypatch.setattr(demo, 'Video', Camera)
-    monkeypatch.setattr(demo, 'has_screen', lambda: True)
+    monkeypatch.setattr(footage, 'Video', Camera)
+    monkeypatch.setattr(footage, 'has_screen', lambda: True)
     for name, answer in (('namedWindow', None), ('destroyAllWindows', None), ('getWindowProperty', 1)):
         monkeypatch.setattr(cv2, name, lambda *_, answer=answer: answer)
     monkeypatch.setattr(cv2, 'imshow', lambda title, picture: shown.append(picture))

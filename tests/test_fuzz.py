@@ -21,6 +21,8 @@ from pycocotools import mask as mask_api
 from squares import SIDE, A, write_squares
 
 from data.coco import AnnotationError, CocoDataset
+from data.curves import LogError, draw_curves, read_log
+from data.labelme import LabelmeError, read_labelme, to_coco
 from data.masks import encode, rasterise
 from data.pictures import PictureError, read_picture
 from data.results import ResultsError, read_results
@@ -296,3 +298,53 @@ def test_checkpoints_with_odd_bytes(good, data, name):
     content = (good / name).read_bytes()
     at, end = data.draw(damaged(content[:20_000])), content[20_000:]
     outcome(lambda: opened(good, name, at + end), CheckpointError, IN_FULL)
+
+
+def shape(label, points, **more):
+    return {'label': label, 'points': points, 'group_id': None, 'shape_type': 'polygon', 'flags': {}, **more}
+
+
+LABELS = {'version': '5.5.0', 'flags': {}, 'imagePath': 'picture.png', 'imageData': None, 'imageHeight': 20,
+          'imageWidth': 24, 'shapes': [
+              shape('cat', [[1, 2], [9, 2], [9, 12.5]], group_id=1),
+              shape('cat', [[11, 2], [19, 2], [19, 12]], group_id=1),
+              shape('a dog', [[0, 0], [24, 20]], shape_type='rectangle'),
+              shape('cat', [[9, 9], [12, 13]], shape_type='circle')]}
+
+
+@examples(500)
+@given(odd=st.one_of(changed(LABELS).map(lambda odd: json.dumps(odd).encode()), damaged(json.dumps(LABELS).encode())))
+def test_files_of_labelme_that_are_odd(scratch, odd):
+    """What is left of them is a dataset that can be read."""
+    folder = scratch / 'labels'
+    folder.mkdir(exist_ok=True)
+    (folder / 'picture.png').write_bytes(PICTURES['PNG'])
+    (folder / 'labels.json').write_bytes(odd)
+    outcome(lambda: read_labelme(folder / 'labels.json'), (LabelmeError, PictureError))
+    content, problems = to_coco([folder / 'labels.json'])
+    assert all(line.isprintable() and len(line) < LONGEST for line in problems)
+    assert len(content['images']) + len(problems) > 0
+    if content['images'] and content['categories']:
+        written(scratch / 'coco.json', content)
+        walk(CocoDataset(scratch / 'coco.json', folder))
+
+
+LOG = [{'step': step, 'epoch': 0, 'lr': 1e-3, 'loss': 9 / step, 'box': 4 / step, 'mask': 5 / step, 'step_time': 0.5,
+        'data_time': 0.1, **({'box_ap': 0.1, 'mask_ap': 0.2} if step % 2 else {})} for step in range(1, 6)]
+LINES = '\n'.join(map(json.dumps, LOG)).encode()
+
+
+@examples(300)
+@given(odd=st.one_of(changed(LOG).map(lambda odd: '\n'.join(map(json.dumps, odd)).encode()), damaged(LINES)))
+def test_logs_that_are_odd(scratch, odd):
+    (scratch / 'log.jsonl').write_bytes(odd)
+    outcome(lambda: read_log(scratch / 'log.jsonl'), LogError)
+
+
+@examples(5)
+@given(odd=changed(LOG))
+def test_logs_that_are_odd_are_drawn(scratch, odd):
+    (scratch / 'log.jsonl').write_bytes('\n'.join(map(json.dumps, odd)).encode())
+    steps = outcome(lambda: read_log(scratch / 'log.jsonl'), LogError)
+    if steps:
+        draw_curves(steps, 'odd').savefig(io.BytesIO(), dpi=20)

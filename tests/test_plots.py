@@ -92,6 +92,25 @@ def test_nothing_in_a_picture_is_told():
         draw_prototypes(Predictor(ROOT / 'weights/shapes.pd', 'cpu'), np.full((320, 320, 3), 127, np.uint8))
 
 
+@pytest.mark.parametrize(('flag', 'value'), [('--number', '0'), ('--number', '-3'), ('--number', '1001'),
+                                             ('--number', 'x'), ('--seed', '-1'), ('--seed', '1' + '0' * 400)])
+def test_numbers_of_samples_that_are_none_are_refused_by_name(capsys, flag, value):
+    with pytest.raises(SystemExit, match='2'):
+        main(['samples', 'a.json', 'folder', flag, value])
+    assert f'error: argument {flag}: {value} is not a whole number from ' in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_dataset_without_objects_and_a_picture_without_any_are_told(shapes, tmp_path, capsys):
+    path = tmp_path / 'a.json'
+    content = json.loads(shapes.annotations_path.read_text())
+    path.write_text(json.dumps({**content, 'annotations': []}))
+    assert main(['anchors', str(path), str(tmp_path), '--out', str(tmp_path / 'x.png')]) == 2
+    assert capsys.readouterr().err == f'data.visualize: error: {path}: has no objects to compare with anchors\n'
+    cv2.imwrite(str(tmp_path / 'grey.png'), np.full((320, 320, 3), 127, np.uint8))
+    assert main(['prototypes', str(tmp_path / 'grey.png'), '--out', str(tmp_path / 'x.png')]) == 2
+    assert capsys.readouterr().err == f'data.visualize: error: {tmp_path}/grey.png: nothing was found in it\n'
+
+
 def test_programs_draw_them(shapes, tmp_path, capsys):
     data = [str(shapes.annotations_path), str(shapes.images_folder), '--backbone_name', 'resnet18dcn_half',
             '--input_size', '256']
@@ -100,5 +119,9 @@ def test_programs_draw_them(shapes, tmp_path, capsys):
         assert main([*flags, '--out', str(out)]) == 0
         assert capsys.readouterr().out == f'{out}\n'
         assert read_picture(out).shape[0] > 200
+    assert main(['samples', *data, '--out', str(tmp_path / 'x.pdf')]) == 2
+    assert capsys.readouterr().err == (
+        f"data.visualize: error: {tmp_path / 'x.pdf'}: a picture is not written as '.pdf'; name one that ends in .png, "
+        '.jpg or .jpeg\n')
     assert main(['samples', str(tmp_path / 'none'), str(tmp_path)]) == 2
     assert capsys.readouterr().err.startswith(f'data.visualize: error: {tmp_path / "none"}: cannot be read')

@@ -23,6 +23,7 @@ from pycocotools.cocoeval import COCOeval
 import demo
 import export
 from data.coco import CocoDataset
+from data.finding import Job
 from data.journal import Journal
 from data.pictures import read_picture, write_picture
 from data.shapes import write_split
@@ -159,7 +160,7 @@ def test_demo_draws_only_objects_above_the_threshold(folder, tmp_path):
     predictor = Known(truth, dataset.classes)
     drawn = []
     for threshold in (0.3, 0.1):
-        number, _ = demo.picture(demo.Job(predictor, threshold, tmp_path, True, []), dataset.images[0].path,
+        number, _ = demo.picture(Job(predictor, threshold, tmp_path, True, []), dataset.images[0].path,
                                  tmp_path / 'drawn.png')
         drawn.append((number, read_picture(tmp_path / 'drawn.png')))
     assert [number for number, _ in drawn] == [1, len(truth)]

@@ -18,12 +18,12 @@ from networks import SMALL
 from safetensors.numpy import load_file
 
 import train
-from command_line import training_arguments
 from data.shapes import write_dataset
 from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, tensors_of
 from model.classes import Classes
 from model.config import preset
 from model.yolact import Yolact
+from training import saving
 from training.precision import Precision
 from training.recipe import FINETUNING
 
@@ -120,7 +120,6 @@ def test_visualdl_gets_every_number_of_the_log(folder, tmp_path, capsys):
 
 
 def test_the_best_checkpoint_is_kept_apart(folder, tmp_path):
-    args = training_arguments([f'--save_dir={tmp_path}'])
     network = Yolact(preset(**SMALL))
     optimizer = train.make_optimizer(network, {})
     other = 'best-step0000006-ap0.9000.pd'  # of a run before
@@ -129,7 +128,7 @@ def test_the_best_checkpoint_is_kept_apart(folder, tmp_path):
     def evaluate_at(start, *evaluations):
         state = train.Run(network, optimizer, None, Precision(), FINETUNING, start, set())
         for step, ap in evaluations:
-            train.keep_best(args, state, Classes([*'abcdefgh'], range(8)), step, 0, ap)
+            saving.keep_best(tmp_path, state, Classes([*'abcdefgh'], range(8)), step, 0, ap)
         return {path.name for path in tmp_path.iterdir()}
 
     assert evaluate_at(0, (4, 0.1), (8, 0.3), (12, 0.2)) == {other, 'best-step0000008-ap0.3000.pd'}
@@ -466,12 +465,12 @@ def test_lines_as_they_are_typed(folder, tmp_path, line, step, folder_of_weights
 
 def test_a_kill_while_a_checkpoint_is_removed_leaves_no_half_of_one(tmp_path):
     """Half of one would be the newest by its date, and one without its averaged weights even loads."""
-    script = ('import os, signal, shutil, train\nfrom pathlib import Path\n'
+    script = ('import os, signal, shutil\nfrom training import saving\nfrom pathlib import Path\n'
               'remove = os.unlink\n'
               'def half(*arguments, **more):\n    remove(*arguments, **more)\n'
               '    os.kill(os.getpid(), signal.SIGKILL)\n'
               'os.unlink = half\n'
-              'train.keep_newest(Path("."))\n')
+              'saving.keep_newest(Path("."))\n')
     for step in range(16):
         path = tmp_path / f'step{step:07d}-ep000-loss5.000.pd'
         path.mkdir()
@@ -493,7 +492,7 @@ def test_only_the_newest_15_checkpoints_are_kept_and_nothing_else_is_touched(tmp
     for step in range(17):
         (tmp_path / f'step{step:07d}-ep000-loss5.000.pd').mkdir()
         os.utime(tmp_path / f'step{step:07d}-ep000-loss5.000.pd', (step, step))
-        train.keep_newest(tmp_path)
+        saving.keep_newest(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         'best-step0000001-ap0.1000.pd', 'shapes.pd', 'step-notes.txt',
         *(f'step{step:07d}-ep000-loss5.000.pd' for step in range(2, 17))]

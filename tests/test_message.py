@@ -1,4 +1,4 @@
-from data.wording import counted
+from model.message import counted
 
 
 def test_one_is_one():
