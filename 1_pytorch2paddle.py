@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from command_line import run
-from data.coco import CocoDataset
+from data.annotation_file import parse, read_classes, records_of
 from model.checkpoint import META, MODEL, Checkpoint, CheckpointError, save_checkpoint
 from model.classes import COCO, Classes
 from model.config import PUBLISHED_SIZE, preset
@@ -232,7 +232,10 @@ def name_classes(count, path, names_path=None):
 def read_names(path):
     """Names and ids in a text file or an annotation file. Errors as of `name_classes`."""
     if Path(path).suffix == '.json':
-        classes = CocoDataset(path, '').classes
+        try:
+            classes = read_classes(records_of(parse(path), 'categories'))
+        except ValueError as error:
+            raise CheckpointError(f'{path}: {error}') from None
         return classes.names, classes.ids
     try:
         lines = Path(path).read_text('utf-8-sig').splitlines()

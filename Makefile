@@ -32,10 +32,12 @@ BROWSER = command -v chromium || command -v chromium-browser || command -v googl
 	|| timeout 300 .venv/bin/playwright install chromium || true
 
 # For the tests of 1_pytorch2paddle.py: PyTorch's build for the CPU, where its index can be reached.
-TORCH = --extra-index-url https://download.pytorch.org/whl/cpu --retries 0 torch==2.13.0
+TORCH = install --quiet --disable-pip-version-check --retries 0 torch==2.13.0 'setuptools<81' \
+	--extra-index-url https://download.pytorch.org/whl/cpu || echo 'There is no PyTorch here: the tests that need it are left out'
 
 .venv/ready-to-test: .venv/ready requirements-dev.txt
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-dev.txt $(TORCH)
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-dev.txt
+	.venv/bin/python -m pip $(TORCH)
 	@{ $(BROWSER); } > .venv/browser.log 2>&1
 	touch $@
 
@@ -44,5 +46,6 @@ TORCH = --extra-index-url https://download.pytorch.org/whl/cpu --retries 0 torch
 	$(PYTHON) -m venv .venv-paddle2
 	sed 's/paddlepaddle-gpu/paddlepaddle/' requirements-gpu.txt > .venv-paddle2/requirements.txt
 	.venv-paddle2/bin/python -m pip install --quiet --disable-pip-version-check \
-		-r .venv-paddle2/requirements.txt -r requirements-dev.txt $(TORCH)
+		-r .venv-paddle2/requirements.txt -r requirements-dev.txt
+	.venv-paddle2/bin/python -m pip $(TORCH)
 	touch $@

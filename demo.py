@@ -82,10 +82,10 @@ def main(argv=None):
         predictor = predictor_of(args)
         if not args.no_draw or args.save_masks:
             make_folder(args.out)
-        with open_savers(args, predictor.classes) as savers:
+        with interruptible() as wished, open_savers(args, predictor.classes) as savers:
             saved = [args.save_json, args.save_masks and args.out, args.save_labelme]
             job = Job(predictor, args.obj_threshold, args.out, not args.no_draw, savers, tuple(filter(None, saved)))
-            return look(job, sources, args.batch_size)
+            return look(job, sources, args.batch_size, wished)
     except (CheckpointError, DeviceError, PictureError) as error:
         print(f'demo.py: error: {error}', file=sys.stderr)
         return 2
@@ -97,17 +97,17 @@ def main(argv=None):
         return 2
 
 
-def look(job, sources, batch_size):
+def look(job, sources, batch_size, wished):
     """Finds the objects in everything, until all is done or somebody interrupts it.
 
     Returns:
         The exit status: 1 if something was skipped, `INTERRUPTED`.
     """
-    taken, status = set(), pictures(job, sources.pictures)
-    tasks = [*(partial(video, job, path, batch_size, taken) for path in sources.videos),
-             *(partial(camera, job, number, taken) for number in sources.cameras)]
+    taken, status = set(), pictures(job, sources.pictures, wished)
+    tasks = [*(partial(video, job, path, batch_size, taken, wished) for path in sources.videos),
+             *(partial(camera, job, number, taken, wished) for number in sources.cameras)]
     for task in tasks:
-        if status == INTERRUPTED:
+        if wished:
             break
         status = max(status, task())
     return status
@@ -180,24 +180,23 @@ def make_folder(out):
                            'name another one') from error
 
 
-def pictures(job, paths):
+def pictures(job, paths, wished):
     """Finds the objects in each picture and tells about it.
 
     Returns:
         The exit status: 1 if a picture was skipped, `INTERRUPTED`.
     """
     started, times, taken = time.perf_counter(), [], set()
-    with interruptible() as wished:
-        for path in takewhile(lambda _: not wished, paths):
-            out = job.out / drawn_name(path)
-            try:
-                with taking(job, path, out, taken):
-                    number, seconds = picture(job, path, out)
-            except PictureError as problem:
-                print(f'skipped: {problem}', file=sys.stderr)
-                continue
-            times.append(seconds)
-            print(f'{one_line(path.name)}: {counted(number, "object")}, {1000 * seconds:.0f} ms', flush=True)
+    for path in takewhile(lambda _: not wished, paths):
+        out = job.out / drawn_name(path)
+        try:
+            with taking(job, path, out, taken):
+                number, seconds = picture(job, path, out)
+        except PictureError as problem:
+            print(f'skipped: {problem}', file=sys.stderr)
+            continue
+        times.append(seconds)
+        print(f'{one_line(path.name)}: {counted(number, "object")}, {1000 * seconds:.0f} ms', flush=True)
     if times:
         print(f'{len(times)} of {counted(len(paths), "picture")} in {time.perf_counter() - started:.1f} s with reading '
               f'and {"drawing" if job.draws else "saving"}; finding the objects took '

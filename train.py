@@ -17,12 +17,12 @@ from data.workers import WorkerError
 from model.checkpoint import CheckpointError, load_checkpoint, restore
 from model.config import ConfigError, preset
 from model.device import DeviceError, choose_device
-from model.message import one_line
+from model.message import counted, one_line
 from model.predictor import Predictor
-from training.interruption import Interruption
+from training.interruption import Interruption, LeftOut
 from training.log import Listener, Log, say
 from training.recipe import CONF_LOSSES, MOMENTUM, WEIGHT_DECAY, Recipe, choose_recipe, learning_rate
-from training.saving import keep, keep_best
+from training.saving import best_until, keep, keep_best
 
 MOST_SKIPPED = 10  # steps in a row whose loss is not finite
 EVALUATION_STEPS = 100  # between evaluations at the least, or --save_interval if that is less, for short epochs
@@ -92,7 +92,7 @@ class Run(NamedTuple):
         precision: `Precision` of a step.
         recipe: `Recipe`.
         start: step to start at.
-        best: set of str, names of the best checkpoints that it has saved; those of other runs may be beside them.
+        best: set of str, names of the best checkpoints of this run; those of others may be beside them.
         rank, processes: which of how many processes this is; the first one writes.
     """
     network: object
@@ -133,8 +133,9 @@ def start_run(args, dataset):
     if recipe.freeze_bn:
         network.freeze_batch_norm()
     optimizer = make_optimizer(network, checkpoint.velocity if checkpoint else {})
+    best = best_until(args.save_dir, checkpoint.step) if checkpoint and checkpoint.step else set()
     average = Average(network, recipe.ema, checkpoint and checkpoint.averaged) if recipe.ema else None
-    return Run(network, optimizer, average, precision, recipe, start, set(), rank, processes)
+    return Run(network, optimizer, average, precision, recipe, start, best, rank, processes)
 
 
 def recipe_of(args, checkpoint, processes):
@@ -272,9 +273,9 @@ def train(args, run, dataset, validation, interruption):
             break
         asked = time.time()
     log.close()
-    if log.in_a_row == MOST_SKIPPED or log.skipped and not log.totals:
-        raise LossError(f'the loss was not finite in {log.in_a_row} steps in a row; look at the pictures named above, '
-                        'or go on from the last checkpoint with a lower --lr')
+    if log.in_a_row == MOST_SKIPPED or log.skipped and not log.totals and not wishes:
+        raise LossError(f'the loss was not finite in {counted(log.in_a_row, "step")} in a row; look at the pictures '
+                        'named above, or go on from the last checkpoint with a lower --lr')
     return 128 + (interruption.signal or signal.SIGTERM) if wishes else 0
 
 
@@ -301,13 +302,13 @@ def validate(run, dataset, interruption, log):
     """
     from model.paddle_engine import PaddleEngine
     try:
-        with interruption.at_once(), run.average.in_place() if run.average else contextlib.nullcontext():
+        with run.average.in_place() if run.average else contextlib.nullcontext(), interruption.at_once():
             figures, problems = evaluate(Predictor.of(PaddleEngine(run.network, dataset.classes)), dataset,
                                          workers=default_workers(), progress=sys.stderr.isatty())
         say(figures.table())
         log.problems(problems)
         return figures
-    except KeyboardInterrupt:
+    except LeftOut:
         say('the evaluation is left out')
         return None
     finally:

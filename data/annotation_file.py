@@ -23,8 +23,8 @@ _KEYS = frozenset((
     'image_id', 'category_id', 'iscrowd', 'bbox', 'area', 'segmentation', 'size', 'counts',
 ))
 _THINNEST = 1e-3  # pixels; a thinner box may have no area once it is float32
-_FARTHEST = 1e5  # pixels from a picture's corner that a polygon may go
-_MOST_PIXELS = 2 ** 29  # in a picture; the compressed run lengths of pycocotools hold no more for sure
+FARTHEST = 1e5  # pixels from a picture's corner that a polygon may go
+MOST_PIXELS = 2 ** 29  # in a picture; the compressed run lengths of pycocotools hold no more for sure
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +162,7 @@ def read_pictures(records, folder):
         if not all(isinstance(side, (int, float)) and 1 <= side < 10 ** 12 and side % 1 == 0 for side in sides):
             raise ValueError(f'image {_short(record["id"])} is {_short(sides[0])} wide and {_short(sides[1])} high; '
                              'give whole numbers of pixels')
-        if sides[0] * sides[1] >= _MOST_PIXELS:
+        if sides[0] * sides[1] >= MOST_PIXELS:
             raise ValueError(f'image {_short(record["id"])} is {_short(sides[0])} wide and {_short(sides[1])} high; '
                              'correct that, or cut it into tiles')
         pictures.append(Picture(record['id'], folder / str(record['file_name']), *map(int, sides)))
@@ -220,7 +220,7 @@ def _read_segmentation(record, picture):
         if len(polygon) < 6:
             raise ValueError('a polygon of under 3 points')
         # A sum that is not finite has a NaN in it, which min and max may overlook.
-        if not (math.isfinite(sum(polygon)) and -_FARTHEST <= min(polygon) and max(polygon) <= _FARTHEST):
+        if not (math.isfinite(sum(polygon)) and -FARTHEST <= min(polygon) and max(polygon) <= FARTHEST):
             raise ValueError('a polygon with a coordinate far from any picture')
     return segmentation
 

@@ -39,10 +39,12 @@ class Job(NamedTuple):
                 for one in found]
 
     def keep(self, name, path, detections):
+        """Saves the `Detections` of a picture, in every form that is wanted."""
         for save in self.savers:
             save(name, path, detections)
 
     def drawn(self, picture, detections):
+        """A picture with its `Detections` drawn into it, as `draw_detections` does."""
         return draw_detections(picture, detections, self.predictor.classes.names)
 
     def places(self, drawn):

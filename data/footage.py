@@ -10,7 +10,7 @@ from itertools import islice, takewhile
 import cv2
 from tqdm import tqdm
 
-from data.finding import INTERRUPTED, interruptible, taking
+from data.finding import INTERRUPTED, taking
 from data.pictures import PictureError
 from data.video import Video, has_screen, read_ahead, writing
 from model.message import counted, one_line
@@ -26,6 +26,7 @@ class Tally:
     started: float = field(default_factory=time.perf_counter)
 
     def add(self, detections):
+        """Takes account of a frame, by its `Detections`."""
         self.frames += 1
         self.objects += len(detections)
 
@@ -34,15 +35,17 @@ class Tally:
         return f'{counted(self.objects, "object")} in {counted(self.frames, "frame")}, {rate:.1f} frames a second'
 
 
-def video(job, path, batch_size, taken):
-    """Finds the objects in every frame of a video. Memory does not grow with its length.
+def video(job, path, batch_size, taken, wished):
+    """Finds the objects in every frame of a video, until all are done or somebody wishes to stop.
+
+    Memory does not grow with its length.
 
     Returns:
         The exit status: 1 if it was skipped or is cut off, `INTERRUPTED`.
     """
     tally, out = Tally(), job.out / f'{path.stem}.mp4'
     try:
-        with interruptible() as wished, taking(job, path, out, taken):
+        with taking(job, path, out, taken):
             source = Video(path)
             frames = takewhile(lambda _: not wished, read_ahead(source, 2 * batch_size))
             with writing(out, source.fps) if job.draws else contextlib.nullcontext() as write, tqdm(
@@ -81,7 +84,7 @@ def find_in_frames(job, frames, batch_size):
         yield from (one.result() for one in waiting)
 
 
-def camera(job, number, taken):
+def camera(job, number, taken, wished):
     """Shows what a camera sees in a window, with the frames a second, until q is pressed; or, where there is no screen,
     writes it to a video until Ctrl-C. Where nothing is drawn, only saves what is found, until Ctrl-C.
 
@@ -91,7 +94,7 @@ def camera(job, number, taken):
     name, shows = f'camera{number}', job.draws and has_screen()
     tally, out = Tally(), job.out / f'{name}.mp4'
     try:
-        with taking(job, name, out, taken), contextlib.closing(Video(number)) as source, interruptible() as wished:
+        with taking(job, name, out, taken), contextlib.closing(Video(number)) as source:
             frames = takewhile(lambda _: not wished, source)
             found = kept(job, name, ((frame, job.find([frame])[0]) for frame in frames), tally)
             if shows:

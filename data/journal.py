@@ -76,9 +76,9 @@ class Journal:
         return FileNotFoundError(errno.ENOENT, f'{self.folder.name} was removed', str(self.folder))
 
     def _places(self):
-        """The file and the byte of each piece's line, and whether it is final, which goes before."""
+        """The file and the byte of each piece's line, and whether it is final. Those go before, then the newest."""
         places = {}
-        for path in sorted(self.folder.glob('*.jsonl')):
+        for path in sorted(self.folder.glob('*.jsonl'), key=lambda path: path.stat().st_mtime):
             with open(path, 'rb') as file:
                 while line := file.readline():
                     piece, final = _heading(line)

@@ -11,14 +11,13 @@ from pathlib import Path, PureWindowsPath
 import numpy as np
 from tqdm import tqdm
 
+from data.annotation_file import FARTHEST, MOST_PIXELS
 from data.pictures import PictureError, read_picture
 from model.files import check_writable, replacing
 from model.message import counted, one_line
 
 VERSION = '5.5.0'  # of labelme, whose files these are
 POINTS_OF_CIRCLE = 64
-FARTHEST = 1e5  # pixels from a picture's corner that a point may be, and
-MOST_PIXELS = 2 ** 29  # in a picture, for what reads COCO-style annotations
 OURS = ('{"images": [', '{"annotations": [')  # how the annotations begin that this program and demo.py write
 
 
@@ -125,6 +124,8 @@ def _outline(shape):
         ShapeError: it has no area, or goes far beyond any picture.
     """
     kind, points = shape.get('shape_type', 'polygon'), _points(shape)
+    if kind == 'mask':
+        raise ShapeError("a shape of labelme's kind 'mask' is not read; convert it to a polygon there")
     if kind == 'rectangle' and len(points) == 2:
         (x0, y0), (x1, y1) = points
         points = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])

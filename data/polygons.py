@@ -44,18 +44,30 @@ def _simplify(outline, tolerance):
 
 
 def _without_holes(mask):
-    """Masks that make up a mask together, none of which has a hole."""
+    """Masks that make up a mask together, none of which has a hole: it is cut through the first one, and so on."""
+    parts, whole = [mask], []
+    while parts:
+        part = parts.pop()
+        middle = _middle_of_hole(part)
+        if middle is None:
+            whole.append(part)
+            continue
+        left, right = part.copy(), part.copy()
+        left[:, middle:] = False
+        right[:, :middle] = False
+        parts += [right, left]
+    return whole
+
+
+def _middle_of_hole(mask):
+    """The column to cut a hole at, None where there is none."""
     padded = np.pad(mask, 1).astype(np.uint8)
     number, regions, boxes, _ = cv2.connectedComponentsWithStats(1 - padded, connectivity=4)
     holes = [region for region in range(1, number) if region != regions[0, 0]]
     if not holes:
-        return [mask]
+        return None
     x, _, width, _, _ = boxes[holes[0]]
-    middle = min(max(x - 1 + (width + 1) // 2, 1), mask.shape[1] - 1)
-    left, right = mask.copy(), mask.copy()
-    left[:, middle:] = False
-    right[:, :middle] = False
-    return [*_without_holes(left), *_without_holes(right)]
+    return min(max(x - 1 + (width + 1) // 2, 1), mask.shape[1] - 1)
 
 
 def _outlines(mask, mode):

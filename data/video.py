@@ -88,7 +88,11 @@ def writing(path, fps):
     def write(frame):
         nonlocal written
         if not written:
-            writer.open(_name(part), cv2.VideoWriter_fourcc(*'mp4v'), fps, frame.shape[1::-1])
+            kind, size = cv2.VideoWriter_fourcc(*'mp4v'), frame.shape[1::-1]
+            # The format knows no fraction such as 66.6667, which the average rate of a phone's video may be.
+            if not any(writer.open(_name(part), kind, rate, size) for rate in (fps, float(round(fps)))):
+                raise VideoError(f'{path}: a video of {fps:g} frames a second cannot be written there; convert it to '
+                                 'another rate, or name another folder')
         writer.write(frame)
         written += 1
     try:
@@ -97,12 +101,17 @@ def writing(path, fps):
         if written and _frames_of(part) != written:  # the writer itself says nothing of a full disk
             raise VideoError(f'{path}: cannot be written; check that its folder may be written to and has room')
         if written:
-            part.replace(path)
-    except OSError as error:
-        raise VideoError(f'{path}: cannot be written ({error.strerror})') from error
+            _replace(part, path)
     finally:
         writer.release()
         part.unlink(missing_ok=True)
+
+
+def _replace(part, path):
+    try:
+        part.replace(path)
+    except OSError as error:
+        raise VideoError(f'{path}: cannot be written ({error.strerror})') from error
 
 
 def read_ahead(frames, number):

@@ -2,6 +2,7 @@
 import contextlib
 import errno
 import os
+import tempfile
 from pathlib import Path
 
 
@@ -37,8 +38,11 @@ def check_writable(path):
         OSError: it cannot.
     """
     part = _prepare(path)
-    part.touch()
-    part.unlink(missing_ok=True)
+    try:
+        tempfile.TemporaryFile(dir=part.parent).close()  # not the part itself, which another process may be writing
+    except OSError as error:
+        error.filename = str(path)
+        raise
 
 
 def _prepare(path):

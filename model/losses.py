@@ -102,21 +102,21 @@ def focal_loss(logits, labels, alpha=0.25, gamma=2):
     return (balance * (1 - certainty) ** gamma * entropy * _judged(labels)).sum()
 
 
-def ghm_c_loss(logits, labels, bins=5, add_up=lambda counts: counts):
+def ghm_c_loss(logits, labels, bins=5):
     """Gradient harmonised classification (GHM-C, https://arxiv.org/abs/1811.05181, equations 8 and 9).
 
     Every class by itself. What is told about equally well lies in one bin, and all bins weigh the same in all, so
-    that neither the many easy ones nor the few hopeless ones decide. Unlike the others it is a mean.
+    that neither the many easy ones nor the few hopeless ones decide. Unlike the others it is a mean, over what all
+    processes see.
 
     Args:
         logits, labels: as in `ce_loss`.
         bins: into how many equal parts the norm of the gradient, 0 to 1, is divided.
-        add_up: makes of the members of bins in this part of a batch, float32 [bins], those in all of it.
     """
     truth, judged = _one_hot(logits, labels), _judged(labels)
     with paddle.no_grad():
         norm = (F.sigmoid(logits[..., 1:]) - truth).abs()
-        place = paddle.clip((norm * bins).astype('int64'), max=bins - 1)
+        place = paddle.clip((norm * bins).astype('int64'), 0, bins - 1)  # whatever is not finite is somewhere
         members = paddle.expand_as(judged, norm)
         counts = add_up(paddle.zeros([bins]).scatter_nd_add(place.reshape([-1, 1]), members.flatten()))
         shares = 1 / paddle.clip(counts, min=1) / paddle.clip((counts > 0).astype('float32').sum(), min=1)
@@ -248,7 +248,7 @@ class Criterion:
         if self.conf_loss == 'focal_loss':
             return focal_loss(logits, targets.labels)
         if self.conf_loss == 'ghm_c_loss':
-            return ghm_c_loss(logits, targets.labels, add_up=add_up)
+            return ghm_c_loss(logits, targets.labels)
         areas = paddle.zeros([targets.labels.size])
         if len(targets.positives):
             areas = paddle.scatter(areas, targets.positives, area(targets.boxes.gather(targets.objects)))

@@ -259,7 +259,7 @@ def test_a_camera_without_a_screen_is_written_to_a_video_and_saved(see, tmp_path
     monkeypatch.setattr(footage, 'Video', Camera)
     monkeypatch.setattr(footage, 'has_screen', lambda: False)
     path, out = tmp_path / 'found.json', tmp_path / 'out'
-    assert run('--images', '0', '0', '--out', out, '--save_json', path, '--save_masks', 'ids') == 1
+    assert run('--images', '0', '--out', out, '--save_json', path, '--save_masks', 'ids') == 0
     names = [f'camera0#{i:06d}' for i in (1, 2, 3)]
     content = json.loads(path.read_text())
     assert [image['file_name'] for image in content['images']] == names and len(content['annotations']) == 6
@@ -269,7 +269,15 @@ def test_a_camera_without_a_screen_is_written_to_a_video_and_saved(see, tmp_path
     printed, err = capsys.readouterr()
     assert re.search(rf'^camera0: 6 objects in 3 frames, [\d.]+ frames a second, in {out}/camera0.mp4, {path}, '
                      rf'{out}$', printed, re.MULTILINE)
-    assert err == f'skipped: camera0: would be drawn over {out}/camera0.mp4, of another file; rename one\n'
+    assert err == ''
+
+
+def test_a_camera_takes_no_video_s_place(see, tmp_path, monkeypatch, capsys):
+    video = write_film(tmp_path / 'camera0.avi', 3)
+    monkeypatch.setattr(footage, 'has_screen', lambda: False)
+    assert run('--images', video, '0', '--out', tmp_path / 'out') == 1
+    assert capsys.readouterr().err == (
+        f'skipped: camera0: would be drawn over {tmp_path}/out/camera0.mp4, of another file; rename one\n')
 
 
 def test_a_camera_that_is_not_drawn_only_saves(see, tmp_path, monkeypatch, capsys):

@@ -101,6 +101,12 @@ def test_ghm_c_loss_of_few_bins():
     assert judge(losses.ghm_c_loss, np.zeros((1, 3, 3), np.float32), np.full((1, 3), -1))[0] == 0
 
 
+@pytest.mark.parametrize('conf_loss', [losses.ohem_loss, losses.focal_loss, losses.ghm_c_loss])
+def test_logits_that_are_not_finite_make_a_loss_that_is_not(conf_loss):
+    logits = paddle.to_tensor(np.full((1, 4, 3), np.nan, np.float32))
+    assert not np.isfinite(float(conf_loss(logits, paddle.to_tensor([[1, 0, -1, 2]]))))
+
+
 def test_ohem_loss_when_background_runs_out():
     logits = numbers(1, 4, 3)
     labels = np.array([[1, 2, 0, -1]])

@@ -50,6 +50,14 @@ def test_outlines_have_the_pixels_of_their_mask_by_the_even_odd_rule(kind):
     assert len(found) == {'disk': 1, 'ring': 2, 'two holes': 3, 'parts': 2, 'whole': 1}.get(kind, len(found))
 
 
+def test_a_mask_of_a_thousand_holes():
+    mask = np.ones((3, 2001), bool)
+    mask[1, 1::2] = False
+    found = polygons(mask, tolerance=0)
+    assert len(found) > 1000
+    assert iou(rasterise(found, mask.shape), mask) > 0.98
+
+
 def test_a_rectangle_has_four_points_at_its_corners():
     mask = np.zeros((10, 12), bool)
     mask[2:7, 3:11] = True

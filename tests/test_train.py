@@ -126,7 +126,8 @@ def test_the_best_checkpoint_is_kept_apart(folder, tmp_path):
     (tmp_path / other).mkdir()
 
     def evaluate_at(start, *evaluations):
-        state = train.Run(network, optimizer, None, Precision(), FINETUNING, start, set())
+        best = saving.best_until(tmp_path, start)
+        state = train.Run(network, optimizer, None, Precision(), FINETUNING, start, best)
         for step, ap in evaluations:
             saving.keep_best(tmp_path, state, Classes([*'abcdefgh'], range(8)), step, 0, ap)
         return {path.name for path in tmp_path.iterdir()}

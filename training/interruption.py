@@ -8,6 +8,10 @@ from training.log import say
 SIGNALS = [getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGHUP') if hasattr(signal, name)]  # of this system
 
 
+class LeftOut(KeyboardInterrupt):
+    """A wish to stop came while something went on that may be left in the middle."""
+
+
 class Interruption:
     """Ctrl-C, a request to terminate or a terminal that is closed, as a wish to stop that is granted after a step.
 
@@ -41,9 +45,9 @@ class Interruption:
 
     @contextlib.contextmanager
     def at_once(self):
-        """While something goes on that may be left in the middle: a wish to stop is a KeyboardInterrupt there."""
+        """While something goes on that may be left in the middle: a wish to stop raises `LeftOut` there."""
         if self.signal:
-            raise KeyboardInterrupt
+            raise LeftOut
         self._may_be_left = True
         try:
             yield
@@ -60,7 +64,7 @@ class Interruption:
         if first:
             say('stopping after this step, with a checkpoint; once more stops at once')
             if self._may_be_left:
-                raise KeyboardInterrupt
+                raise LeftOut
 
     def _stop(self, *_):
         raise KeyboardInterrupt

@@ -1,4 +1,5 @@
 """Checkpoints of a run: how they are named, and which are kept."""
+import contextlib
 import dataclasses
 import os
 import re
@@ -37,24 +38,40 @@ def save(save_dir, run, classes, step, epoch, name):
 def keep_newest(save_dir):
     """Remove all but the newest checkpoints."""
     earlier = [path for path in save_dir.iterdir() if CHECKPOINT_NAME.fullmatch(path.name)]
-    for path in sorted(earlier, key=lambda path: path.stat().st_mtime)[:-CHECKPOINTS_KEPT]:
+    for path in sorted(earlier, key=_saved_at)[:-CHECKPOINTS_KEPT]:
         discard(path)
 
 
 def keep_best(save_dir, run, classes, step, epoch, ap):
     """Keep the checkpoint of the best mask AP of this run apart from the others."""
-    earlier = {path: float(match[2]) for path in save_dir.iterdir()
-               if (match := BEST_NAME.fullmatch(path.name)) and (int(match[1]) <= run.start or path.name in run.best)}
+    earlier = {name: float(BEST_NAME.fullmatch(name)[2]) for name in run.best if (save_dir / name).exists()}
     if ap > max(earlier.values(), default=-1):
         saved = save(save_dir, run, classes, step, epoch, f'best-step{step:07d}-ap{ap:.4f}.pd')
-        run.best.add(saved.name)
         say(f'best so far: {saved}')
-        for path in earlier:
-            discard(path)
+        run.best.add(saved.name)
+        for name in earlier.keys() - {saved.name}:
+            discard(save_dir / name)
+
+
+def best_until(save_dir, step):
+    """The names of the best checkpoints that a run had saved when it was at a step: set of str."""
+    return {path.name for path in save_dir.iterdir()
+            if (match := BEST_NAME.fullmatch(path.name)) and int(match[1]) <= step}
+
+
+def _saved_at(path):
+    """When; somebody may have removed it since it was listed."""
+    with contextlib.suppress(OSError):
+        return path.stat().st_mtime
+    return 0
 
 
 def discard(path):
-    """Remove a checkpoint so that a kill leaves no half of one, which would pass for a whole one, and for a new one."""
-    draft = path.with_name(f'.{path.name}.{os.getpid()}.old.draft')  # which save_checkpoint removes in an hour
-    path.rename(draft)
-    shutil.rmtree(draft)
+    """Remove a checkpoint so that a kill leaves no half of one, which would pass for a whole one, and for a new one.
+
+    One that cannot be removed, or has been already, is no reason for a run to end.
+    """
+    draft = path.with_name(f'.{path.name}.{os.getpid()}.old.draft')  # which save_checkpoint removes later
+    with contextlib.suppress(OSError):
+        path.rename(draft)
+        shutil.rmtree(draft, ignore_errors=True)
