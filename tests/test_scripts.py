@@ -359,7 +359,7 @@ def test_test_dev_refuses_what_cannot_work(folder, tmp_path, capsys):
     (tmp_path / 'folder.json').mkdir()
     (tmp_path / 'zipped.zip').mkdir()
     for out, named in ((tmp_path / 'file/results.json', tmp_path / 'file'),
-                       ('/proc/none.json', '/proc/.none.json.part'),
+                       ('/proc/none.json', '/proc/none.json'),
                        (tmp_path / 'folder.json', tmp_path / 'folder.json'),
                        (tmp_path / 'zipped.json', tmp_path / 'zipped.zip'),
                        (tmp_path / f'{"x" * 300}.json', tmp_path / f'{"x" * 300}.json')):
