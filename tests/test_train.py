@@ -280,10 +280,15 @@ def test_a_folder_that_is_removed_under_a_run_is_made_again(folder, tmp_path):
     assert told == list(range(told[0], 9)) and told[0] <= 4
 
 
+def hear_all_signals():
+    """Also those that this process was told to ignore, as nohup does, and would hand on."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def start(*arguments):
     """A run that has done its second step, and may go on for long."""
     process = subprocess.Popen([sys.executable, ROOT / 'train.py', *arguments], stderr=subprocess.PIPE, text=True,
-                               start_new_session=True)
+                               start_new_session=True, preexec_fn=hear_all_signals)
     for line in process.stderr:
         if line.startswith('step 2/'):
             return process
