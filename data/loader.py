@@ -119,6 +119,7 @@ class Batches:
         return objects
 
     def collate(self, ids, samples, problems, rng):
+        """The `Batch` of samples, as `augment.make_sample` makes them; `rng` draws the positives that learn masks."""
         matches = [match(sample.boxes, sample.labels, sample.crowds, self.anchors,
                          self.pos_threshold, self.neg_threshold) for sample in samples]
         assignment = assign(matches, [len(sample.boxes) for sample in samples], rng)
