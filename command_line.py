@@ -7,9 +7,9 @@ from pathlib import Path
 
 from data.pipeline import default_workers
 from model.config import PRESETS
-from model.device import DeviceError
 from model.engine import ENGINES
 from model.predictor import Predictor
+from system.device import DeviceError
 from training.recipe import AUGMENTATIONS, BOX_LOSSES, CONF_LOSSES, SCHEDULES
 
 CONVERTED = './pretrained_resnet50dcn'

@@ -18,9 +18,9 @@ from data.footage import camera, video
 from data.pictures import SUFFIXES, PictureError, read_picture, write_picture
 from data.sources import find_sources
 from model.checkpoint import CheckpointError
-from model.device import DeviceError
-from model.files import check_writable
-from model.message import counted, one_line
+from system.device import DeviceError
+from system.files import check_writable
+from system.messages import counted, one_line
 
 WRITTEN = set(SUFFIXES) - {'.gif'}
 

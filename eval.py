@@ -14,11 +14,11 @@ from data.errors import Errors
 from data.evaluation import check_classes, evaluate, evaluate_results
 from data.report import write_report
 from data.results import ResultsError, read_results
-from data.workers import WorkerError
 from model.checkpoint import CheckpointError
-from model.device import DeviceError
-from model.files import check_writable, replacing
-from model.message import one_line
+from system.device import DeviceError
+from system.files import check_writable, replacing
+from system.messages import one_line
+from system.worker_pool import WorkerError
 
 WARNINGS_SHOWN = 5
 

@@ -15,9 +15,9 @@ from data.pictures import PictureError, read_picture
 from model.checkpoint import CheckpointError, halve, load_checkpoint, save_checkpoint
 from model.engine import rescorer_path
 from model.export import ExportError, to_onnx, to_paddle
-from model.files import replacing
-from model.message import one_line
 from model.onnx_engine import OnnxError
+from system.files import replacing
+from system.messages import one_line
 
 SUFFIXES = {'onnx': '.onnx', 'paddle': '_paddle', 'half': '_half.pd'}
 

@@ -19,15 +19,15 @@ from tqdm import tqdm
 from command_line import batch_flags, given_path, prediction_flags, predictor_of, run, thresholds
 from data.coco import AnnotationError, CocoDataset
 from data.evaluation import check_classes
-from data.journal import Journal
 from data.pipeline import in_batches, predict
 from data.results import to_coco, write_results
-from data.workers import WorkerError
 from model.checkpoint import CheckpointError
-from model.device import DeviceError, choose_device
 from model.engine import model_files
-from model.files import check_writable, replacing
-from model.message import one_line
+from system.device import DeviceError, choose_device
+from system.files import check_writable, replacing
+from system.journal import Journal
+from system.messages import one_line
+from system.worker_pool import WorkerError
 
 
 def parse_arguments(argv=None):
@@ -59,7 +59,7 @@ def parse_arguments(argv=None):
 def main(argv=None):
     """Write the files. Returns the exit status."""
     args = parse_arguments(argv)
-    from model.parallel import ParallelError, join  # imports Paddle, which takes seconds; --help need not
+    from system.distributed import ParallelError, join  # imports Paddle, which takes seconds; --help need not
     try:
         dataset = CocoDataset(args.test_anno_path, args.test_images_path)
         dataset.check_folder()
@@ -96,7 +96,7 @@ def main(argv=None):
 @contextlib.contextmanager
 def answering_requests_to_stop():
     """A line for those that come, where Paddle would print pages. The launcher's come twice."""
-    from model.parallel import ParallelError, others_end
+    from system.distributed import ParallelError, others_end
 
     def stop(*_):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -123,7 +123,7 @@ def work(args, predictor, dataset, rank, processes):
     Returns:
         list of str, a line for each picture that is left out; in the first process.
     """
-    from model.parallel import wait_for_all
+    from system.distributed import wait_for_all
     batches = in_batches(dataset.images, args.batch_size)
     journal = Journal(args.out.with_name(f'.{args.out.name}.{fingerprint(args)}.parts'))
     done = journal.pieces()

@@ -13,13 +13,13 @@ from data.evaluation import check_classes, evaluate
 from data.loader import Batches
 from data.pictures import PictureError
 from data.pipeline import default_workers
-from data.workers import WorkerError
 from model.checkpoint import CheckpointError, load_checkpoint, restore
 from model.config import ConfigError, preset
-from model.device import DeviceError, choose_device
-from model.message import counted, one_line
 from model.predictor import Predictor
-from training.interruption import Interruption, LeftOut
+from system.device import DeviceError, choose_device
+from system.interruption import Interruption, LeftOut
+from system.messages import counted, one_line
+from system.worker_pool import WorkerError
 from training.log import Listener, Log, say
 from training.recipe import CONF_LOSSES, MOMENTUM, WEIGHT_DECAY, Recipe, choose_recipe, learning_rate
 from training.saving import best_until, keep, keep_best
@@ -43,7 +43,7 @@ def main(argv=None):
 def run_training(args, interruption):
     """Everything that may go wrong, as one line and an exit status."""
     from model.half import PrecisionError  # imports Paddle, which takes seconds
-    from model.parallel import ParallelError
+    from system.distributed import ParallelError
     try:
         dataset = open_dataset(args.train_anno_path, args.train_images_path)
         validation = open_dataset(args.valid_anno_path, args.valid_images_path) if args.eval else None
@@ -111,8 +111,8 @@ def start_run(args, dataset):
     import paddle
 
     from model.half import half_precision
-    from model.parallel import join
     from model.yolact import Yolact
+    from system.distributed import join
     from training.average import Average
     from training.precision import Precision
     choose_device(None if args.use_gpu is None else 'gpu' if args.use_gpu else 'cpu')
@@ -213,7 +213,7 @@ def train(args, run, dataset, validation, interruption):
     import paddle
 
     from model.losses import Criterion
-    from model.parallel import PATIENCE, add_up, add_up_gradients, wait_for_all
+    from system.distributed import PATIENCE, add_up, add_up_gradients, wait_for_all
     network, optimizer, precision, recipe = run.network, run.optimizer, run.precision, run.recipe
     criterion = Criterion(recipe.conf_loss, recipe.box_loss, recipe.negpos_ratio)
     batches = Batches(dataset, network.config, recipe.batch_size, recipe.seed, recipe.pos_threshold,

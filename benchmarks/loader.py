@@ -75,7 +75,7 @@ def our_batches(folder):
 
 def our_samples(folder, matched):
     """A callable that makes as many samples as there are pictures, and matches them with anchors or not."""
-    from model.cpu import keep_memory
+    from system.cpu import keep_memory
     cv2.setNumThreads(0)
     keep_memory()  # as worker processes do
     batches = our_batches(folder)

@@ -40,8 +40,8 @@ def ours(backbone_name, encode):
 
     from model.boxes import decode
     from model.detection import detect
-    from model.device import choose_device
     from model.yolact import Yolact
+    from system.device import choose_device
     choose_device('cpu')
     config = preset(backbone_name)
     cells = paddle.to_tensor(anchors(config))

@@ -50,9 +50,9 @@ def our_step(backbone_name, batch_size):
 
     from data.augment import Sample
     from data.loader import Batches
-    from model.device import choose_device
     from model.losses import Criterion
     from model.yolact import Yolact
+    from system.device import choose_device
     from train import make_optimizer, targets_of
     choose_device('cpu')
     config = preset(backbone_name)

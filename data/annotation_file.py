@@ -16,7 +16,7 @@ from pycocotools import mask as mask_api
 from data.masks import compress
 from data.pictures import PictureError, read_picture
 from model.classes import Classes
-from model.message import one_line
+from system.messages import one_line
 
 _KEYS = frozenset((
     'images', 'annotations', 'categories', 'id', 'name', 'file_name', 'width', 'height',

@@ -11,7 +11,7 @@ import numpy as np
 from data.labelme import describe
 from data.pictures import write_picture
 from data.polygons import polygons
-from model.files import replacing
+from system.files import replacing
 
 MASKS = ('ids', 'objects')
 _MASK_OF_OBJECT = re.compile(r'(.+)\.\d{3,}_\w*\.png', re.DOTALL)

@@ -15,7 +15,7 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from data.workers import work_ahead
+from system.worker_pool import work_ahead
 
 KINDS = {'box': 'bbox', 'mask': 'segm'}  # and what pycocotools calls them
 

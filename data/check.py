@@ -14,8 +14,8 @@ from data.pictures import PictureError, write_picture
 from data.pipeline import default_workers
 from data.truth import ground_truth
 from data.visualize import draw_detections
-from data.workers import work_ahead
-from model.message import counted, one_line
+from system.messages import counted, one_line
+from system.worker_pool import work_ahead
 
 SAME = 0.95  # IoU of boxes from which two objects of a class are one that was annotated twice
 LOOSE = 0.5  # IoU of a box and its mask's own under which one of them is wrong

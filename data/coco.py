@@ -13,8 +13,8 @@ from pycocotools import mask as mask_api
 from data.annotation_file import name_of, parse, read_annotation, read_classes, read_pictures, records_of, unpack
 from data.masks import encode
 from data.pictures import PictureError
-from data.workers import WorkerError
-from model.message import one_line
+from system.messages import one_line
+from system.worker_pool import WorkerError
 
 
 class AnnotationError(ValueError):

@@ -9,7 +9,7 @@ from data.coco import AnnotationError
 from data.errors import picture_errors
 from data.pipeline import in_batches, predict
 from data.results import to_coco
-from data.workers import work_ahead
+from system.worker_pool import work_ahead
 
 
 def check_classes(dataset, classes):

@@ -8,7 +8,7 @@ import numpy as np
 
 from data.pictures import PictureError
 from data.visualize import draw_detections
-from model.message import one_line
+from system.messages import one_line
 
 INTERRUPTED = 130  # exit status after Ctrl-C
 

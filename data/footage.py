@@ -13,7 +13,7 @@ from tqdm import tqdm
 from data.finding import INTERRUPTED, taking
 from data.pictures import PictureError
 from data.video import Video, has_screen, read_ahead, writing
-from model.message import counted, one_line
+from system.messages import counted, one_line
 
 QUIT = {ord('q'), 27}  # Escape
 

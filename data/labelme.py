@@ -13,8 +13,8 @@ from tqdm import tqdm
 
 from data.annotation_file import FARTHEST, MOST_PIXELS
 from data.pictures import PictureError, read_picture
-from model.files import check_writable, replacing
-from model.message import counted, one_line
+from system.files import check_writable, replacing
+from system.messages import counted, one_line
 
 VERSION = '5.5.0'  # of labelme, whose files these are
 POINTS_OF_CIRCLE = 64

@@ -7,10 +7,10 @@ import numpy as np
 from data.augment import make_sample
 from data.coco import CocoDataset
 from data.pictures import PictureError
-from data.workers import work_ahead
 from model.anchors import anchors
 from model.config import Config
 from model.matcher import Assignment, assign, corners, match
+from system.worker_pool import work_ahead
 
 MOST_OBJECTS = 5000  # in a picture; each is compared with each anchor, and 100,000 take all memory
 TRIES = 20  # other pictures to draw in a row before a dataset is given up as unreadable

@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 os.environ.setdefault('OPENCV_LOG_LEVEL', 'SILENT')  # read as OpenCV loads; PictureError says it better
 import cv2  # noqa: E402
 
-from model.message import one_line  # noqa: E402
+from system.messages import one_line  # noqa: E402
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff', '.gif')
 _FORMATS = ('JPEG', 'PNG', 'BMP', 'WEBP', 'TIFF', 'GIF')

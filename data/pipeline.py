@@ -4,8 +4,8 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 
 from data.pictures import PictureError
-from data.workers import work_ahead
-from model.cpu import cores
+from system.cpu import cores
+from system.worker_pool import work_ahead
 
 READERS, BATCHES_READ_AHEAD = 4, 4
 

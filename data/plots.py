@@ -8,7 +8,7 @@ from data.visualize import draw_detections
 from model.anchors import anchors
 from model.detection import Detections, detect
 from model.matcher import corners
-from model.message import one_line
+from system.messages import one_line
 
 LEVELS = ('P3', 'P4', 'P5', 'P6', 'P7')
 MOST_BOXES = 5000  # to compare with the anchors

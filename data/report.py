@@ -18,8 +18,8 @@ from data.errors import IOU, NOTHING, SCORE, match
 from data.pictures import PictureError
 from data.polygons import outlines
 from data.visualize import colour
-from data.workers import work_ahead
-from model.files import replacing
+from system.files import replacing
+from system.worker_pool import work_ahead
 
 TEMPLATE = Path(__file__).with_name('report.html')
 SIDE, QUALITY = 400, 60  # of a picture in the gallery: pixels, and of its JPEG

@@ -7,8 +7,8 @@ from pathlib import Path
 from pycocotools import mask as mask_api
 
 from data.masks import compress
-from model.files import replacing
-from model.message import one_line
+from system.files import replacing
+from system.messages import one_line
 
 
 class ResultsError(ValueError):

@@ -17,7 +17,7 @@ from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 from data.scene import CATEGORIES, SMALLEST_SIDE, Scene, SceneObject, draw_scene
-from model.message import one_line
+from system.messages import one_line
 
 __all__ = ['CATEGORIES', 'SPLITS', 'Scene', 'SceneObject', 'annotation', 'draw_picture', 'draw_scene',
            'write_dataset', 'write_split']

@@ -12,9 +12,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from data.curves import draw_curves, read_log
 from model.config import PRESETS, preset
-from model.files import replacing
-from model.message import one_line
 from model.onnx_engine import OnnxError
+from system.files import replacing
+from system.messages import one_line
 
 PICTURES = ('.png', '.jpg', '.jpeg')
 FIGURES = (*PICTURES, '.pdf', '.svg')

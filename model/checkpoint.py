@@ -24,7 +24,7 @@ from safetensors.numpy import save
 
 from model.classes import Classes
 from model.config import Config
-from model.message import one_line
+from system.messages import one_line
 
 FORMAT = 1
 META, MODEL = 'meta.json', 'model.safetensors'

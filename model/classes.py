@@ -1,7 +1,7 @@
 """Which classes a network knows, and what a dataset calls them."""
 from dataclasses import dataclass
 
-from model.message import one_line
+from system.messages import one_line
 
 
 @dataclass(frozen=True)

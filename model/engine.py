@@ -2,10 +2,10 @@
 from pathlib import Path
 
 from model.checkpoint import FILES, CheckpointError, load_checkpoint, restore
-from model.device import DeviceError, choose_device, find_device
 from model.export import ExportError
 from model.onnx_cache import cached_onnx
 from model.onnx_engine import OnnxEngine, OnnxError
+from system.device import DeviceError, choose_device, find_device
 
 ENGINES = ('onnx', 'paddle')
 

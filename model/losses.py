@@ -11,7 +11,7 @@ import paddle.nn.functional as F
 from paddle import Tensor
 
 from model.boxes import ciou, decode, encode
-from model.parallel import add_up
+from system.distributed import add_up
 
 WEIGHTS = {'box': 1.5, 'mask': 6.125, 'class': 1.0, 'mask_iou': 25.0, 'semantic': 1.0}
 MIN_MASK_AREA = 25  # prototype pixels; smaller masks teach the mask-IoU net nothing

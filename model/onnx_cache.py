@@ -7,7 +7,7 @@ from pathlib import Path
 
 from model.checkpoint import AVERAGED, META, MODEL
 from model.export import to_onnx
-from model.files import replacing
+from system.files import replacing
 
 VERSION = 2  # to be raised when other files are exported of the same checkpoints
 KEY, NETWORK, RESCORER = 'key', 'network.onnx', 'mask_iou.onnx'

@@ -4,7 +4,7 @@ import json
 from model.checkpoint import CheckpointError
 from model.classes import Classes
 from model.config import Config
-from model.cpu import cores, keep_memory
+from system.cpu import cores, keep_memory
 
 PICTURES, OUTPUTS = 'pictures', ('boxes', 'scores', 'coefficients', 'prototypes')
 MASKS, MASK_IOU = 'masks', 'mask_iou'

@@ -1,9 +1,9 @@
 """The network in bfloat16 on a CPU that has it, computed by OpenVINO. ONNX Runtime has no such convolution."""
 import numpy as np
 
-from model.cpu import cores
-from model.device import DeviceError
 from model.onnx_engine import OUTPUTS, PICTURES, OnnxEngine
+from system.cpu import cores
+from system.device import DeviceError
 
 
 class OpenVinoEngine(OnnxEngine):

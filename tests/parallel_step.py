@@ -15,8 +15,8 @@ def main(folder, out, batch_size, conf_loss):
     import paddle
 
     from model.losses import Criterion
-    from model.parallel import add_up, add_up_gradients, join
     from model.yolact import Yolact
+    from system.distributed import add_up, add_up_gradients, join
     from train import targets_of
     paddle.device.set_device('cpu')
     rank, processes = join()

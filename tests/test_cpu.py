@@ -13,8 +13,8 @@ AVX512 = 'avx2 fma avx512f avx512dq avx512bw avx512vl avx512cd'
 def prepared(tmp_path, described, **environment):
     """The variables that a fresh process ends up with on a processor that is described so."""
     (tmp_path / 'cpuinfo').write_text(described)
-    script = ('import model.cpu, os, json, sys; os.environ.clear(); os.environ.update(json.loads(sys.argv[2])); '
-              'model.cpu.prepare(sys.argv[1]); print(json.dumps(dict(os.environ)))')
+    script = ('import system.cpu, os, json, sys; os.environ.clear(); os.environ.update(json.loads(sys.argv[2])); '
+              'system.cpu.prepare(sys.argv[1]); print(json.dumps(dict(os.environ)))')
     command = [sys.executable, '-c', script, str(tmp_path / 'cpuinfo'), json.dumps(environment)]
     return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 

@@ -21,7 +21,6 @@ from data.pictures import find_pictures, read_picture
 from model.checkpoint import Checkpoint, CheckpointError, save_checkpoint, tensors_of
 from model.classes import Classes
 from model.config import preset
-from model.device import DeviceError
 from model.engine import open_engine, rescorer_path
 from model.export import ExportError, _compare, to_onnx
 from model.nms import fast_nms
@@ -30,6 +29,7 @@ from model.onnx_engine import OnnxEngine
 from model.paddle_engine import PaddleEngine
 from model.predictor import Predictor
 from model.yolact import Yolact
+from system.device import DeviceError
 
 ROOT = Path(demo.__file__).parent
 SHIPPED = ROOT / 'weights/shapes.pd'

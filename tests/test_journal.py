@@ -2,7 +2,7 @@ import shutil
 
 import pytest
 
-from data.journal import Journal
+from system.journal import Journal
 
 
 def test_what_was_kept_is_read_in_any_order(tmp_path):

@@ -6,7 +6,7 @@ import psutil
 import pytest
 
 from benchmarks.memory import handles, predictions, samples
-from data.workers import work_ahead
+from system.worker_pool import work_ahead
 
 
 @pytest.mark.parametrize('work, number', [('samples', 400), ('onnx', 60), ('paddle', 12)])

@@ -1,4 +1,4 @@
-from model.message import counted
+from system.messages import counted
 
 
 def test_one_is_one():

@@ -173,7 +173,7 @@ def start_two(tmp_path, *arguments):
 @pytest.mark.parametrize('victim', [0, 1])
 def test_a_process_that_waits_for_one_that_is_killed_ends_without_a_launcher(tmp_path, victim):
     script = tmp_path / 'wait.py'
-    script.write_text("import sys, time\nfrom model.parallel import ParallelError, join, wait_for_all\n"
+    script.write_text("import sys, time\nfrom system.distributed import ParallelError, join, wait_for_all\n"
                       f"if join()[0] == {victim}:\n    print('joined', flush=True)\n    time.sleep(600)\n"
                       "try:\n    wait_for_all()\nexcept ParallelError as error:\n    sys.exit(f'{error}')\n")
     processes = start_two(tmp_path, script)
@@ -226,7 +226,7 @@ def command(path):
 def test_processes_wait_for_one_another_longer_than_a_message_may_take(tmp_path):
     """On a CPU a sum over processes fails after half a minute. Evaluating or writing a file may take longer."""
     script = tmp_path / 'wait.py'
-    script.write_text("import time\nfrom model.parallel import join, wait_for_all\n"
+    script.write_text("import time\nfrom system.distributed import join, wait_for_all\n"
                       "rank, processes = join()\nbegan = time.time()\n"
                       "time.sleep(35 * (rank == 0))\nwait_for_all()\n"
                       "print(f'process {rank} waited {time.time() - began > 34}', flush=True)\n")

@@ -24,7 +24,6 @@ import demo
 import export
 from data.coco import CocoDataset
 from data.finding import Job
-from data.journal import Journal
 from data.pictures import read_picture, write_picture
 from data.shapes import write_split
 from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, tensors_of
@@ -32,6 +31,7 @@ from model.classes import Classes
 from model.config import preset
 from model.detection import Detections
 from model.yolact import Yolact
+from system.journal import Journal
 
 ROOT = Path(demo.__file__).parent
 SHIPPED = ROOT / 'weights/shapes.pd'

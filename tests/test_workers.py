@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from data.workers import WorkerError, work_ahead
+from system.worker_pool import WorkerError, work_ahead
 
 LARGE = 1_000_000  # more than a pipe holds
 
@@ -47,7 +47,7 @@ def test_processes_that_are_killed_over_and_over_cost_nothing_but_time(capsys):
 
 
 def test_workers_end_with_a_process_that_is_killed():
-    script = ('import time; from data.workers import work_ahead; import multiprocessing\n'
+    script = ('import time; from system.worker_pool import work_ahead; import multiprocessing\n'
               'next(work_ahead(abs, range(9), 3))\n'
               'results = work_ahead(abs, range(9), 3); next(results)\n'
               'print(*(child.pid for child in multiprocessing.active_children()), flush=True); time.sleep(60)')

@@ -23,7 +23,7 @@ class Interruption:
     """
 
     def __enter__(self):
-        from model.parallel import others_end  # imports Paddle, whose own handler would replace these
+        from system.distributed import others_end  # imports Paddle, whose own handler would replace these
         self.signal, self._may_be_left = 0, False
         self._others_end, self._launched = others_end, 'PADDLE_TRAINER_ID' in os.environ
         self._parent = os.getppid()
@@ -58,7 +58,7 @@ class Interruption:
         # Not both of them: the launcher answers Ctrl-C, which everyone hears, by requests to terminate.
         signal.signal(number, signal.SIG_IGN if self._launched and number == signal.SIGTERM else self._stop)
         if self._others_end() and not self.signal:
-            from model.parallel import ParallelError
+            from system.distributed import ParallelError
             raise ParallelError
         first, self.signal = not self.signal, number
         if first:

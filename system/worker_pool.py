@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import cv2
 from tqdm import tqdm
 
-from model.cpu import keep_memory
+from system.cpu import keep_memory
 
 DEATHS = 3  # of processes, one after another over the same piece of work, before it is given up
 

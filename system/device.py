@@ -1,7 +1,7 @@
 """What the network computes on."""
 import importlib.metadata
 
-from model.cpu import keep_memory
+from system.cpu import keep_memory
 
 
 class DeviceError(ValueError):
