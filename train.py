@@ -42,7 +42,7 @@ def main(argv=None):
 
 def run_training(args, interruption):
     """Everything that may go wrong, as one line and an exit status."""
-    from model.half import PrecisionError  # imports Paddle, which takes seconds
+    from model.mixed_precision import PrecisionError  # imports Paddle, which takes seconds
     from system.distributed import ParallelError
     try:
         dataset = open_dataset(args.train_anno_path, args.train_images_path)
@@ -110,7 +110,7 @@ def start_run(args, dataset):
     """The `Run` that the flags ask for: a new one, or one that goes on."""
     import paddle
 
-    from model.half import half_precision
+    from model.mixed_precision import half_precision
     from model.yolact import Yolact
     from system.distributed import join
     from training.average import Average

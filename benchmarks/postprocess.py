@@ -39,7 +39,7 @@ def ours(backbone_name, encode):
     import paddle
 
     from model.boxes import decode
-    from model.detection import detect
+    from model.postprocess import detect
     from model.yolact import Yolact
     from system.device import choose_device
     choose_device('cpu')

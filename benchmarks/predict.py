@@ -193,7 +193,7 @@ def count_operations(name):
     import paddle
     from paddle import nn
 
-    from model.deform_conv import DeformConv
+    from model.backbones.deform_conv import DeformConv
     from model.yolact import Yolact
     network, total = Yolact(preset(name)), []
 

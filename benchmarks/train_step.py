@@ -84,7 +84,7 @@ def native_step(backbone_name, batch_size):
     """The same with the operator that a GPU would use."""
     from paddle.vision.ops import deform_conv2d
 
-    from model import deform_conv
+    from model.backbones import deform_conv
     deform_conv.sampled_deform_conv = lambda x, offsets, weights, kernel, bias, stride: deform_conv2d(
         x, offsets, kernel, bias, stride, 1, mask=weights)
     return our_step(backbone_name, batch_size)

@@ -6,8 +6,8 @@ from pycocotools import mask as mask_api
 from data.check import sheet
 from data.visualize import draw_detections
 from model.anchors import anchors
-from model.detection import Detections, detect
 from model.matcher import corners
+from model.postprocess import Detections, detect
 from system.messages import one_line
 
 LEVELS = ('P3', 'P4', 'P5', 'P6', 'P7')

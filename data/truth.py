@@ -2,7 +2,7 @@
 import numpy as np
 
 from data.masks import rasterise
-from model.detection import Detections
+from model.postprocess import Detections
 
 
 def ground_truth(dataset, i, scores=None):

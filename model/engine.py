@@ -60,7 +60,7 @@ def _on_cpu(precision):
 
 
 def _open_paddle(checkpoint, path, device, precision):
-    from model.half import PrecisionError, half_precision  # imports Paddle, which takes seconds
+    from model.mixed_precision import PrecisionError, half_precision  # imports Paddle, which takes seconds
     from model.paddle_engine import PaddleEngine
     from model.yolact import Yolact
     choose_device(device)

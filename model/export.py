@@ -164,7 +164,7 @@ def _describe_outputs(graph, expected):
 
 def _mend(graph):
     """paddle2onnx 2.1 leaves the slope of leaky ReLUs to chance, and constants that nothing uses."""
-    from model.darknet import LEAK
+    from model.backbones.darknet import LEAK
     used = {name for node in graph.node for name in node.input}
     for node in [node for node in graph.node if node.op_type == 'Constant' and node.output[0] not in used]:
         graph.node.remove(node)

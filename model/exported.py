@@ -2,7 +2,7 @@
 import paddle
 from paddle import nn
 
-from model.deform_conv import DeformConv
+from model.backbones.deform_conv import DeformConv
 from model.nms_layer import FastNMS
 
 RAW = ('boxes', 'scores', 'coefficients', 'prototypes')

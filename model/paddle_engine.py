@@ -5,7 +5,7 @@ import numpy as np
 import paddle
 
 from model.exported import Exported
-from model.half import forward_in
+from model.mixed_precision import forward_in
 
 
 class PaddleEngine:

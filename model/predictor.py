@@ -2,8 +2,8 @@
 import cv2
 import numpy as np
 
-from model.detection import detect
 from model.engine import open_engine
+from model.postprocess import detect
 
 
 class Predictor:

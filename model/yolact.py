@@ -7,11 +7,11 @@ import paddle.nn.functional as F
 from paddle import Tensor, nn
 
 from model.anchors import anchors
+from model.backbones.darknet import DarkNet
+from model.backbones.resnet import ResNet
 from model.boxes import decode
-from model.darknet import DarkNet
 from model.fpn import FPN
 from model.heads import MaskIoUNet, PredictionHead, proto_net
-from model.resnet import ResNet
 
 
 class Outputs(NamedTuple):

@@ -46,7 +46,7 @@ def assert_same_detections(detections, golden, prefix='', swapped=0):
     0.99.
 
     Args:
-        detections: `model.detection.Detections`.
+        detections: `model.postprocess.Detections`.
         golden: dict of arrays, from `golden`.
         prefix: which of its detections: '', 'made_' or 'made_cross_class_'.
         swapped: how many may have no partner, because rounding swaps scores that differ by less than 1e-6.

@@ -4,7 +4,7 @@ import json
 import numpy as np
 
 from data.coco import CocoDataset
-from model.detection import Detections
+from model.postprocess import Detections
 
 SIDE = 200  # of a picture
 A, B = 10, 20  # category ids

@@ -6,7 +6,7 @@ import paddle
 import pytest
 from paddle.vision.ops import deform_conv2d
 
-from model.deform_conv import DeformConv, sampled_deform_conv
+from model.backbones.deform_conv import DeformConv, sampled_deform_conv
 
 
 def leaf(array):

@@ -25,7 +25,7 @@ from data.pictures import PictureError, read_picture, write_picture
 from data.sources import find_sources
 from data.video import Video, VideoError, read_ahead, writing
 from model.classes import Classes
-from model.detection import Detections
+from model.postprocess import Detections
 
 ROOT = Path(demo.__file__).parent
 TEST = ROOT / 'images/test'

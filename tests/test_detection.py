@@ -7,11 +7,11 @@ import pytest
 from golden import NETWORKS, assert_same_detections, golden, inputs
 from pycocotools import mask as coco_mask
 
-from model import detection
+from model import postprocess as detection
 from model.anchors import anchors
 from model.boxes import decode
 from model.config import preset
-from model.detection import Detections
+from model.postprocess import Detections
 
 
 def detect(*arguments, mask_iou=None, **keywords):

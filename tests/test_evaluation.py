@@ -16,7 +16,7 @@ from data.pipeline import in_batches, predict
 from data.results import to_coco
 from data.shapes import write_split
 from model.classes import Classes
-from model.detection import Detections
+from model.postprocess import Detections
 
 
 def test_other_classes_are_refused(tmp_path):

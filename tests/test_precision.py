@@ -2,7 +2,7 @@ import numpy as np
 import paddle
 import pytest
 
-from model.half import PrecisionError, half_precision
+from model.mixed_precision import PrecisionError, half_precision
 from model.yolact import Outputs
 from training.precision import FIRST_SCALE, STEPS_TO_DOUBLE, Precision
 

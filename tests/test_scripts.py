@@ -29,7 +29,7 @@ from data.shapes import write_split
 from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, tensors_of
 from model.classes import Classes
 from model.config import preset
-from model.detection import Detections
+from model.postprocess import Detections
 from model.yolact import Yolact
 from system.journal import Journal
 

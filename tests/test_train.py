@@ -413,7 +413,7 @@ def test_a_step_without_a_finite_loss_is_not_taken(folder, tmp_path, capsys, mon
 
 @pytest.mark.filterwarnings('ignore:amp_guard')  # which changes nothing on a CPU
 def test_gradients_that_overflow_cost_their_step_alone(folder, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr('model.half.half_precision', lambda: 'float16')
+    monkeypatch.setattr('model.mixed_precision.half_precision', lambda: 'float16')
     monkeypatch.setattr('training.precision.FIRST_SCALE', 2.0 ** 121)
     assert train.main(flags(folder, steps=9, num_workers=0, save_interval=9, amp='O1', save_dir=tmp_path)) == 0
     lines = capsys.readouterr().err.splitlines()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from data.visualize import colour, draw_detections
-from model.detection import Detections
+from model.postprocess import Detections
 
 
 def make(objects, size):
@@ -236,7 +236,7 @@ SCRIPT = """
 import sys
 import numpy as np
 from data.visualize import draw_detections
-from model.detection import Detections
+from model.postprocess import Detections
 one = Detections(np.array([7]), np.float32([0.9]), np.float32([0.9]), np.float32([[50, 50, 150, 150]]),
                  [np.ones((100, 100), bool)], np.array([[50, 50]]), (200, 300))
 drawn = [draw_detections(np.zeros((200, 300, 3), np.uint8), one, [name] * 8) for name in sys.argv[1:]]

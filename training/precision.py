@@ -1,6 +1,6 @@
 """The numbers that a step is computed in."""
 
-from model.half import forward_in
+from model.mixed_precision import forward_in
 
 FIRST_SCALE, STEPS_TO_DOUBLE = 2.0 ** 10, 2000
 
@@ -12,7 +12,7 @@ class Precision:
     they are scaled up on their way. Not by Paddle's GradScaler, which does nothing on a CPU, where this is tested.
 
     Args:
-        dtype: 'float32', 'bfloat16' or 'float16', see `model.half.half_precision`.
+        dtype: 'float32', 'bfloat16' or 'float16', see `model.mixed_precision.half_precision`.
     Attributes:
         scale: what gradients are multiplied by in the backward pass: doubled after many good steps, halved when they
             overflow; 1 but for float16.

@@ -2,7 +2,7 @@
 import paddle.nn.functional as F
 from paddle import nn
 
-from model.deform_conv import DeformConv
+from model.backbones.deform_conv import DeformConv
 
 
 def conv3x3(channels_in, channels_out, stride, deformable):

@@ -42,7 +42,7 @@ def sampled_deform_conv(x, offsets, weights, kernel, bias, stride):
     Returns:
         float32 [n, channels, h', w'].
     """
-    from model.sampling import Sampling
+    from model.backbones.sampling import Sampling
     n, rows, columns = len(x), *offsets.shape[2:]
     offsets = offsets.transpose([0, 2, 3, 1]).reshape([n, rows, columns, 9, 2])
     tap = paddle.arange(9)

@@ -1,0 +1,1 @@
+"""ResNet, deformable or not, and DarkNet-53."""
