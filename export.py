@@ -12,10 +12,10 @@ import numpy as np
 
 from command_line import given_path, run
 from data.pictures import PictureError, read_picture
+from engines.export import ExportError, to_onnx, to_paddle
+from engines.onnx_engine import OnnxError
+from engines.selection import rescorer_path
 from model.checkpoint import CheckpointError, halve, load_checkpoint, save_checkpoint
-from model.engine import rescorer_path
-from model.export import ExportError, to_onnx, to_paddle
-from model.onnx_engine import OnnxError
 from system.files import replacing
 from system.messages import one_line
 

@@ -300,7 +300,7 @@ def validate(run, dataset, interruption, log):
     Returns:
         `AveragePrecision`; None if the run was asked to stop meanwhile.
     """
-    from model.paddle_engine import PaddleEngine
+    from engines.paddle_engine import PaddleEngine
     try:
         with run.average.in_place() if run.average else contextlib.nullcontext(), interruption.at_once():
             figures, problems = evaluate(Predictor.of(PaddleEngine(run.network, dataset.classes)), dataset,

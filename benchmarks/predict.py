@@ -175,7 +175,7 @@ def convolution(channels_in, channels_out, kernel, side):
     """A callable that does a convolution in ONNX Runtime, and how many operations it has."""
     from onnx import TensorProto, helper, numpy_helper
 
-    from model.onnx_engine import open_session
+    from engines.onnx_engine import open_session
     values = np.random.default_rng(0).normal(size=(channels_out, channels_in, kernel, kernel)).astype(np.float32)
     graph = helper.make_graph(
         [helper.make_node('Conv', ['x', 'w'], ['y'], pads=[kernel // 2] * 4)], 'one',

@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from data.curves import draw_curves, read_log
+from engines.onnx_engine import OnnxError
 from model.config import PRESETS, preset
-from model.onnx_engine import OnnxError
 from system.files import replacing
 from system.messages import one_line
 

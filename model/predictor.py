@@ -2,7 +2,7 @@
 import cv2
 import numpy as np
 
-from model.engine import open_engine
+from engines.selection import open_engine
 from model.postprocess import detect
 
 

@@ -18,15 +18,15 @@ from test_detection import made_outputs
 import demo
 import export
 from data.pictures import find_pictures, read_picture
+from engines.export import ExportError, _compare, to_onnx
+from engines.nms_layer import FastNMS
+from engines.onnx_engine import OnnxEngine
+from engines.paddle_engine import PaddleEngine
+from engines.selection import open_engine, rescorer_path
 from model.checkpoint import Checkpoint, CheckpointError, save_checkpoint, tensors_of
 from model.classes import Classes
 from model.config import preset
-from model.engine import open_engine, rescorer_path
-from model.export import ExportError, _compare, to_onnx
 from model.nms import fast_nms
-from model.nms_layer import FastNMS
-from model.onnx_engine import OnnxEngine
-from model.paddle_engine import PaddleEngine
 from model.predictor import Predictor
 from model.yolact import Yolact
 from system.device import DeviceError
@@ -294,7 +294,7 @@ def test_what_cannot_be_exported_is_refused_in_one_line(tmp_path, capsys):
 
 
 def test_an_export_that_fails_leaves_nothing(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr('model.export.CLOSE', 0)
+    monkeypatch.setattr('engines.export.CLOSE', 0)
     out = tmp_path / 'new/x'
     assert 'gives other ' in complaint(capsys, '--model_path', SHIPPED, '--format', 'paddle', '--out', out)
     assert list((tmp_path / 'new').iterdir()) == []

@@ -6,8 +6,8 @@ import pytest
 from golden import DATA, NETWORKS, assert_same_detections, golden, inputs
 from networks import golden_network, public_name
 
+from engines.paddle_engine import PaddleEngine
 from model.config import PRESETS, preset
-from model.paddle_engine import PaddleEngine
 from model.predictor import Predictor
 from model.yolact import Yolact
 

@@ -3,7 +3,7 @@ import paddle
 import pytest
 from paddle import nn
 
-from model.winograd import WinogradConv, use_winograd
+from engines.winograd import WinogradConv, use_winograd
 
 
 @pytest.mark.parametrize(('channels', 'made', 'height', 'width', 'bias'),

@@ -4,7 +4,7 @@ import functools
 import numpy as np
 import paddle
 
-from model.exported import Exported
+from engines.exported_network import Exported
 from model.mixed_precision import forward_in
 
 

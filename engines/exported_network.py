@@ -2,8 +2,8 @@
 import paddle
 from paddle import nn
 
+from engines.nms_layer import FastNMS
 from model.backbones.deform_conv import DeformConv
-from model.nms_layer import FastNMS
 
 RAW = ('boxes', 'scores', 'coefficients', 'prototypes')
 WITH_NMS = ('boxes', 'classes', 'scores', 'coefficients', 'prototypes')

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from engines.onnx_engine import MASK_IOU, MASKS, PICTURES, OnnxError, open_session
 from model.checkpoint import restore
-from model.onnx_engine import MASK_IOU, MASKS, PICTURES, OnnxError, open_session
 
 OPSET = 19  # the first with DeformConv
 CLOSE = 1e-4  # of an output's range, that it may be away from Paddle's
@@ -84,8 +84,8 @@ def about(checkpoint):
 
 def _parts(checkpoint, path, picture, with_nms, winograd=False):
     """What there is to export: layers, names and samples of what they take, what they make of these, and its names."""
-    from model.exported import Exported, fold_batch_norm  # imports Paddle, as all do that only export
-    from model.winograd import use_winograd
+    from engines.exported_network import Exported, fold_batch_norm  # imports Paddle, as all do that only export
+    from engines.winograd import use_winograd
     from model.yolact import Yolact
     config, rng = checkpoint.config, np.random.default_rng(0)
     network = Yolact(config)

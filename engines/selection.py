@@ -1,10 +1,10 @@
 """What computes the network: ONNX Runtime on a CPU, Paddle on a GPU or where one asks for it."""
 from pathlib import Path
 
+from engines.export import ExportError
+from engines.onnx_cache import cached_onnx
+from engines.onnx_engine import OnnxEngine, OnnxError
 from model.checkpoint import FILES, CheckpointError, load_checkpoint, restore
-from model.export import ExportError
-from model.onnx_cache import cached_onnx
-from model.onnx_engine import OnnxEngine, OnnxError
 from system.device import DeviceError, choose_device, find_device
 
 ENGINES = ('onnx', 'paddle')
@@ -55,13 +55,13 @@ def open_engine(model_path, device=None, engine=None, precision='fp32'):
 def _on_cpu(precision):
     if precision == 'fp32':
         return OnnxEngine
-    from model.openvino_engine import OpenVinoEngine
+    from engines.openvino_engine import OpenVinoEngine
     return OpenVinoEngine
 
 
 def _open_paddle(checkpoint, path, device, precision):
+    from engines.paddle_engine import PaddleEngine
     from model.mixed_precision import PrecisionError, half_precision  # imports Paddle, which takes seconds
-    from model.paddle_engine import PaddleEngine
     from model.yolact import Yolact
     choose_device(device)
     network = Yolact(checkpoint.config)

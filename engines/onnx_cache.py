@@ -5,8 +5,8 @@ import os
 import zipfile
 from pathlib import Path
 
+from engines.export import to_onnx
 from model.checkpoint import AVERAGED, META, MODEL
-from model.export import to_onnx
 from system.files import replacing
 
 VERSION = 2  # to be raised when other files are exported of the same checkpoints

@@ -1,7 +1,7 @@
 """The network in bfloat16 on a CPU that has it, computed by OpenVINO. ONNX Runtime has no such convolution."""
 import numpy as np
 
-from model.onnx_engine import OUTPUTS, PICTURES, OnnxEngine
+from engines.onnx_engine import OUTPUTS, PICTURES, OnnxEngine
 from system.cpu import cores
 from system.device import DeviceError
 
