@@ -15,7 +15,7 @@ from command_line import count, given_path, prediction_flags, predictor_of, run
 from data.autolabel import MASKS, coco_file, earlier_masks, labelme_file, write_labelme, write_masks
 from data.finding import INTERRUPTED, Job, interruptible, taking
 from data.footage import camera, video
-from data.pictures import SUFFIXES, PictureError, read_picture, write_picture
+from data.images import SUFFIXES, PictureError, read_picture, write_picture
 from data.sources import find_sources
 from model.checkpoint import CheckpointError
 from system.device import DeviceError

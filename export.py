@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from command_line import given_path, run
-from data.pictures import PictureError, read_picture
+from data.images import PictureError, read_picture
 from engines.export import ExportError, to_onnx, to_paddle
 from engines.onnx_engine import OnnxError
 from engines.selection import rescorer_path

@@ -20,7 +20,7 @@ from command_line import count, whole
 from data.average_precision import average_precision
 from data.coco import CocoDataset
 from data.evaluation import Judge
-from data.pictures import write_picture
+from data.images import write_picture
 from data.pipeline import default_workers, in_batches, predict
 from data.scene import draw_scene
 from model.anchors import anchors

@@ -101,7 +101,7 @@ def golden_weight(name, shape):
 
 def our_work(path, engine, file, batch_size):
     """A callable that finds the masks of a batch with our code."""
-    from data.pictures import read_picture
+    from data.images import read_picture
     predictor = open_predictor(path, engine)
     return lambda: predictor([read_picture(file) for _ in range(batch_size)])
 
@@ -134,7 +134,7 @@ def public_work(checkout, name, file, batch_size):
 
 def stages(path, engine, file, batch_size, rounds):
     """How many objects there are in a picture, and the best seconds that each stage took for a batch."""
-    from data.pictures import read_picture
+    from data.images import read_picture
     predictor = open_predictor(path, engine)
     steps = (lambda _: [read_picture(file) for _ in range(batch_size)],
              lambda pictures: [predictor.prepare(picture) for picture in pictures],

@@ -48,7 +48,7 @@ def our_step(backbone_name, batch_size):
     """A callable that takes a step of ours."""
     import paddle
 
-    from data.augment import Sample
+    from data.augmentation import Sample
     from data.loader import Batches
     from model.losses import Criterion
     from model.yolact import Yolact

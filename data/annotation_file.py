@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from pycocotools import mask as mask_api
 
+from data.images import PictureError, read_picture
 from data.masks import compress
-from data.pictures import PictureError, read_picture
 from model.classes import Classes
 from system.messages import one_line
 

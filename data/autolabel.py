@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from data.images import write_picture
 from data.labelme import describe
-from data.pictures import write_picture
 from data.polygons import polygons
 from system.files import replacing
 

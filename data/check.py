@@ -8,11 +8,11 @@ import numpy as np
 from pycocotools import mask as mask_api
 from tqdm import tqdm
 
-from data.augment import MIN_SIDE
+from data.augmentation import MIN_SIDE
+from data.ground_truth import ground_truth
+from data.images import PictureError, write_picture
 from data.loader import MOST_OBJECTS
-from data.pictures import PictureError, write_picture
 from data.pipeline import default_workers
-from data.truth import ground_truth
 from data.visualize import draw_detections
 from system.messages import counted, one_line
 from system.worker_pool import work_ahead

@@ -11,8 +11,8 @@ import numpy as np
 from pycocotools import mask as mask_api
 
 from data.annotation_file import name_of, parse, read_annotation, read_classes, read_pictures, records_of, unpack
+from data.images import PictureError
 from data.masks import encode
-from data.pictures import PictureError
 from system.messages import one_line
 from system.worker_pool import WorkerError
 

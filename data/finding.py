@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data.pictures import PictureError
+from data.images import PictureError
 from data.visualize import draw_detections
 from system.messages import one_line
 

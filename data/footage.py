@@ -11,7 +11,7 @@ import cv2
 from tqdm import tqdm
 
 from data.finding import INTERRUPTED, taking
-from data.pictures import PictureError
+from data.images import PictureError
 from data.video import Video, has_screen, read_ahead, writing
 from system.messages import counted, one_line
 

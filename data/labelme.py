@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data.annotation_file import FARTHEST, MOST_PIXELS
-from data.pictures import PictureError, read_picture
+from data.images import PictureError, read_picture
 from system.files import check_writable, replacing
 from system.messages import counted, one_line
 

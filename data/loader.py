@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data.augment import make_sample
+from data.augmentation import make_sample
 from data.coco import CocoDataset
-from data.pictures import PictureError
+from data.images import PictureError
 from model.anchors import anchors
 from model.config import Config
 from model.matcher import Assignment, assign, corners, match

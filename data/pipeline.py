@@ -3,7 +3,7 @@ import functools
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 
-from data.pictures import PictureError
+from data.images import PictureError
 from system.cpu import cores
 from system.worker_pool import work_ahead
 

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from data.average_precision import FIGURES, mean
 from data.curves import LOSSES, finite, smooth
 from data.errors import IOU, NOTHING, SCORE, match
-from data.pictures import PictureError
+from data.images import PictureError
 from data.polygons import outlines
 from data.visualize import colour
 from system.files import replacing

@@ -9,7 +9,7 @@ from pathlib import Path
 os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')  # VideoError says it better
 import cv2  # noqa: E402
 
-from data.pictures import PictureError  # noqa: E402
+from data.images import PictureError  # noqa: E402
 
 SUFFIXES = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.wmv')
 USUAL_FPS = 25.0  # of videos that do not say

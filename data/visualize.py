@@ -306,8 +306,8 @@ def _curves(args):
 
 
 def _samples(args):
+    from data.images import write_picture
     from data.loader import Batches
-    from data.pictures import write_picture
     from data.plots import draw_samples
     dataset, config = _dataset(args)
     made = Batches(dataset, config, 1, args.seed, augmentation=args.augmentation)
@@ -323,7 +323,7 @@ def _anchors(args):
 
 
 def _prototypes(args):
-    from data.pictures import read_picture
+    from data.images import read_picture
     from data.plots import NothingFound, draw_prototypes
     from model.predictor import Predictor
     picture = read_picture(args.picture)

@@ -1,7 +1,7 @@
 """A dataset's objects as the detections of a perfect network."""
 import numpy as np
 
-from data import truth
+from data import ground_truth as truth
 
 
 def ground_truth(dataset, i):

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from data.augment import MIRROR, choose_view, compose, distort, make_sample, scaling, transform_boxes, warp
+from data.augmentation import MIRROR, choose_view, compose, distort, make_sample, scaling, transform_boxes, warp
 from data.coco import Objects
 from model.config import preset
 

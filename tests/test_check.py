@@ -13,7 +13,7 @@ import pytest
 from data import coco, visualize
 from data.check import _look, check
 from data.coco import CocoDataset
-from data.pictures import read_picture
+from data.images import read_picture
 from data.shapes import write_split
 
 ROOT = Path(__file__).parent.parent

@@ -7,8 +7,8 @@ from pycocotools import mask as mask_api
 from pycocotools.coco import COCO
 
 from data.coco import AnnotationError, CocoDataset
+from data.images import PictureError
 from data.masks import rasterise
-from data.pictures import PictureError
 
 
 @pytest.fixture

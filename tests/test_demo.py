@@ -19,9 +19,9 @@ import demo
 from data import footage
 from data.coco import CocoDataset
 from data.coco import main as coco
+from data.images import PictureError, read_picture, write_picture
 from data.labelme import main as labelme
 from data.labelme import read_labelme
-from data.pictures import PictureError, read_picture, write_picture
 from data.sources import find_sources
 from data.video import Video, VideoError, read_ahead, writing
 from model.classes import Classes

@@ -17,7 +17,7 @@ from test_detection import made_outputs
 
 import demo
 import export
-from data.pictures import find_pictures, read_picture
+from data.images import find_pictures, read_picture
 from engines.export import ExportError, _compare, to_onnx
 from engines.nms_layer import FastNMS
 from engines.onnx_engine import OnnxEngine

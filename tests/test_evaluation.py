@@ -11,7 +11,7 @@ from squares import A, B, write_squares
 
 from data.coco import AnnotationError, CocoDataset
 from data.evaluation import check_classes, evaluate, evaluate_results
-from data.pictures import read_picture
+from data.images import read_picture
 from data.pipeline import in_batches, predict
 from data.results import to_coco
 from data.shapes import write_split

@@ -22,9 +22,9 @@ from squares import SIDE, A, write_squares
 
 from data.coco import AnnotationError, CocoDataset
 from data.curves import LogError, draw_curves, read_log
+from data.images import PictureError, read_picture
 from data.labelme import LabelmeError, read_labelme, to_coco
 from data.masks import encode, rasterise
-from data.pictures import PictureError, read_picture
 from data.results import ResultsError, read_results
 from model.checkpoint import Checkpoint, CheckpointError, halve, load_checkpoint, restore, save_checkpoint, tensors_of
 from model.classes import Classes

@@ -3,8 +3,8 @@ import pytest
 from bad_annotations import annotation, content, many_objects, written
 
 from data.coco import CocoDataset
+from data.images import PictureError, write_picture
 from data.loader import MOST_OBJECTS, Batches
-from data.pictures import PictureError, write_picture
 from data.shapes import write_dataset
 from model.config import preset
 from model.matcher import corners, iou

@@ -9,7 +9,7 @@ import pytest
 from bad_pictures import pillow, png
 from PIL import Image
 
-from data.pictures import SUFFIXES, PictureError, find_pictures, read_picture, write_picture
+from data.images import SUFFIXES, PictureError, find_pictures, read_picture, write_picture
 
 LOSSLESS = ('.png', '.bmp', '.tif', '.tiff')
 
@@ -257,11 +257,11 @@ def test_header_that_claims_a_gigantic_picture_is_an_error(tmp_path, side):
 
 SCRIPT = """
 import sys
-import data.pictures
+import data.images
 for path in sys.argv[1:]:
     try:
-        data.pictures.read_picture(path)
-    except data.pictures.PictureError:
+        data.images.read_picture(path)
+    except data.images.PictureError:
         print('refused')
 """
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from data.coco import CocoDataset
+from data.images import read_picture
 from data.loader import Batches
-from data.pictures import read_picture
 from data.plots import best_overlaps, draw_anchors, draw_prototypes, draw_samples
 from data.shapes import write_split
 from data.visualize import main

@@ -24,7 +24,7 @@ import demo
 import export
 from data.coco import CocoDataset
 from data.finding import Job
-from data.pictures import read_picture, write_picture
+from data.images import read_picture, write_picture
 from data.shapes import write_split
 from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, tensors_of
 from model.classes import Classes

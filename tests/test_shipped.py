@@ -7,7 +7,7 @@ import numpy as np
 import demo
 from data.coco import CocoDataset
 from data.evaluation import evaluate
-from data.pictures import find_pictures, read_picture
+from data.images import find_pictures, read_picture
 from data.shapes import write_dataset
 from model.predictor import Predictor
 

@@ -31,7 +31,7 @@ class Recipe:
         steps: of the whole run.
         batch_size: pictures that each process sees in a step.
         seed: of the first weights, the order of pictures and their augmentation.
-        augmentation: one of `AUGMENTATIONS`, see `data.augment`.
+        augmentation: one of `AUGMENTATIONS`, see `data.augmentation`.
         pos_threshold, neg_threshold: IoU with an object from which an anchor is positive, and under which it is
             background.
         negpos_ratio: background anchors a positive, in 'ohem_loss'.
