@@ -20,9 +20,9 @@ from system.device import DeviceError, choose_device
 from system.interruption import Interruption, LeftOut
 from system.messages import counted, one_line
 from system.worker_pool import WorkerError
+from training.checkpoints import best_until, keep, keep_best
 from training.log import Listener, Log, say
 from training.recipe import CONF_LOSSES, MOMENTUM, WEIGHT_DECAY, Recipe, choose_recipe, learning_rate
-from training.saving import best_until, keep, keep_best
 
 MOST_SKIPPED = 10  # steps in a row whose loss is not finite
 EVALUATION_STEPS = 100  # between evaluations at the least, or --save_interval if that is less, for short epochs
@@ -113,7 +113,7 @@ def start_run(args, dataset):
     from model.mixed_precision import half_precision
     from model.yolact import Yolact
     from system.distributed import join
-    from training.average import Average
+    from training.ema import Average
     from training.precision import Precision
     choose_device(None if args.use_gpu is None else 'gpu' if args.use_gpu else 'cpu')
     precision = Precision('float32' if args.amp == 'O0' else half_precision())

@@ -23,7 +23,7 @@ from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, tenso
 from model.classes import Classes
 from model.config import preset
 from model.yolact import Yolact
-from training import saving
+from training import checkpoints as saving
 from training.precision import Precision
 from training.recipe import FINETUNING
 

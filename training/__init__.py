@@ -1,1 +1,2 @@
-"""What train.py is made of: how a run learns, what it says, how it ends."""
+"""What train.py is made of: recipe, log, checkpoints, EMA, precision."""
+import system  # noqa: F401  which sets up the CPU before Paddle is imported
