@@ -9,7 +9,6 @@ from pathlib import Path
 
 from command_line import batch_flags, count, given_path, prediction_flags, predictor_of, run
 from data.coco import AnnotationError, CocoDataset
-from data.curves import LogError, read_log
 from data.errors import Errors
 from data.evaluation import check_classes, evaluate, evaluate_results
 from data.report import write_report
@@ -19,6 +18,7 @@ from system.device import DeviceError
 from system.files import check_writable, replacing
 from system.messages import one_line
 from system.worker_pool import WorkerError
+from visualization.curves import LogError, read_log
 
 WARNINGS_SHOWN = 5
 

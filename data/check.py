@@ -13,9 +13,9 @@ from data.ground_truth import ground_truth
 from data.images import PictureError, write_picture
 from data.loader import MOST_OBJECTS
 from data.pipeline import default_workers
-from data.visualize import draw_detections
 from system.messages import counted, one_line
 from system.worker_pool import work_ahead
+from visualization.drawing import draw_detections
 
 SAME = 0.95  # IoU of boxes from which two objects of a class are one that was annotated twice
 LOOSE = 0.5  # IoU of a box and its mask's own under which one of them is wrong

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from data.images import PictureError
-from data.visualize import draw_detections
 from system.messages import one_line
+from visualization.drawing import draw_detections
 
 INTERRUPTED = 130  # exit status after Ctrl-C
 

@@ -13,13 +13,13 @@ from pycocotools import mask as mask_api
 from tqdm import tqdm
 
 from data.average_precision import FIGURES, mean
-from data.curves import LOSSES, finite, smooth
 from data.errors import IOU, NOTHING, SCORE, match
 from data.images import PictureError
 from data.polygons import outlines
-from data.visualize import colour
 from system.files import replacing
 from system.worker_pool import work_ahead
+from visualization.curves import LOSSES, finite, smooth
+from visualization.drawing import colour
 
 TEMPLATE = Path(__file__).with_name('report.html')
 SIDE, QUALITY = 400, 60  # of a picture in the gallery: pixels, and of its JPEG

@@ -18,7 +18,7 @@ from bad_pictures import write_bad_pictures, write_what_is_no_file
 from networks import SMALL
 from PIL import Image
 
-from data import coco, labelme, visualize
+from data import coco, labelme
 from data.coco import CocoDataset
 from data.sources import find_sources
 from data.video import Video, VideoError
@@ -26,6 +26,7 @@ from model.checkpoint import Checkpoint, save_checkpoint, tensors_of
 from model.classes import Classes
 from model.config import preset
 from model.yolact import Yolact
+from visualization import drawing as visualize
 
 ROOT = Path(__file__).parent.parent
 CATEGORIES = [category(id, f'kind {id}') for id in range(3, 11)]

@@ -10,11 +10,12 @@ import cv2
 import numpy as np
 import pytest
 
-from data import coco, visualize
+from data import coco
 from data.check import _look, check
 from data.coco import CocoDataset
 from data.images import read_picture
 from data.shapes import write_split
+from visualization import drawing as visualize
 
 ROOT = Path(__file__).parent.parent
 

@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 import pytest
 
-from data import visualize
-from data.curves import LogError, draw_curves, read_log, smooth
-from data.visualize import main
 from training.log import Log
+from visualization import drawing as visualize
+from visualization.curves import LogError, draw_curves, read_log, smooth
+from visualization.drawing import main
 
 
 def write_run(folder, first, last, loss, ap_at=()):
@@ -63,7 +63,7 @@ def test_a_damaged_line_counts_for_nothing(tmp_path, line):
 def test_a_log_of_losses_that_are_no_numbers_is_refused(tmp_path, capsys, loss):
     (tmp_path / 'log.jsonl').write_text(f'{{"step": 1, "loss": {loss}}}\n' * 3)
     assert main(['curves', str(tmp_path)]) == 2
-    assert capsys.readouterr().err == (f'data.visualize: error: {tmp_path}/log.jsonl: has no losses in it that are '
+    assert capsys.readouterr().err == (f'visualization.drawing: error: {tmp_path}/log.jsonl: has no losses in it that are '
                                        'numbers\n')
     assert not (tmp_path / 'curves.png').exists()
 
@@ -110,7 +110,7 @@ def test_smoothing_takes_means_of_a_twentieth():
 
 def test_a_program_draws_them(tmp_path):
     write_run(tmp_path, 1, 5, 4.0)
-    done = subprocess.run([sys.executable, '-m', 'data.visualize', 'curves', tmp_path], text=True,
+    done = subprocess.run([sys.executable, '-m', 'visualization.drawing', 'curves', tmp_path], text=True,
                           cwd=Path(__file__).parent.parent, capture_output=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, f'{tmp_path}/curves.png\n', '')
     assert cv2.imread(str(tmp_path / 'curves.png')).shape == (750, 1200, 3)
@@ -131,7 +131,7 @@ def test_no_folder_is_made_where_nothing_can_be_drawn(tmp_path, capsys):
 
 def test_what_cannot_be_drawn_is_one_line(tmp_path, capsys):
     assert main(['curves', str(tmp_path)]) == 2
-    assert capsys.readouterr().err == (f'data.visualize: error: {tmp_path}/log.jsonl: cannot be read: No such file or '
+    assert capsys.readouterr().err == (f'visualization.drawing: error: {tmp_path}/log.jsonl: cannot be read: No such file or '
                                        'directory; name the folder that train.py saves in\n')
     write_run(tmp_path, 1, 5, 4.0)
     capsys.readouterr()
@@ -142,7 +142,7 @@ def test_what_cannot_be_drawn_is_one_line(tmp_path, capsys):
     for out in ('curves.xyz', 'folder', 'curves.webp', '.png'):
         assert main(['curves', str(tmp_path), '--out', str(tmp_path / 'new' / out)]) == 2
         assert capsys.readouterr().err == (
-            f"data.visualize: error: {tmp_path}/new/{out}: a picture is not written as '{Path(out).suffix}'; name one "
+            f"visualization.drawing: error: {tmp_path}/new/{out}: a picture is not written as '{Path(out).suffix}'; name one "
             'that ends in .png, .jpg, .jpeg, .pdf or .svg\n')
     assert not (tmp_path / 'new').exists()
 
@@ -166,7 +166,7 @@ def test_a_full_disk_is_told_and_leaves_the_picture_of_before(tmp_path, capsys, 
         yield
     monkeypatch.setattr(visualize, 'replacing', full)
     assert main(['curves', str(tmp_path)]) == 2
-    assert capsys.readouterr().err == (f'data.visualize: error: {tmp_path}/curves.png: cannot be written (No space '
+    assert capsys.readouterr().err == (f'visualization.drawing: error: {tmp_path}/curves.png: cannot be written (No space '
                                        'left on device)\n')
     assert (tmp_path / 'curves.png').read_bytes() == b'before'
     assert sorted(path.name for path in tmp_path.iterdir()) == ['curves.png', 'log.jsonl']
@@ -176,7 +176,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(tmp_path):
     write_run(tmp_path, 1, 5, 4.0)
     reading, writing = os.pipe()
     os.close(reading)
-    done = subprocess.run([sys.executable, '-m', 'data.visualize', 'curves', tmp_path], text=True,
+    done = subprocess.run([sys.executable, '-m', 'visualization.drawing', 'curves', tmp_path], text=True,
                           cwd=Path(__file__).parent.parent, stdout=writing, stderr=subprocess.PIPE)
     os.close(writing)
     assert (done.returncode, done.stderr) == (141, '')

@@ -21,7 +21,6 @@ from pycocotools import mask as mask_api
 from squares import SIDE, A, write_squares
 
 from data.coco import AnnotationError, CocoDataset
-from data.curves import LogError, draw_curves, read_log
 from data.images import PictureError, read_picture
 from data.labelme import LabelmeError, read_labelme, to_coco
 from data.masks import encode, rasterise
@@ -30,6 +29,7 @@ from model.checkpoint import Checkpoint, CheckpointError, halve, load_checkpoint
 from model.classes import Classes
 from model.config import preset
 from model.yolact import Yolact
+from visualization.curves import LogError, draw_curves, read_log
 
 MORE = int(os.environ.get('FUZZ', 0))
 SLOW = 25  # seconds; pictures that claim the most pixels there may be take ten

@@ -54,7 +54,7 @@ def helps():
     scripts = [[str(path)] for path in ROOT.glob('*.py') if path.name != 'command_line.py']
     modules = [['-m', f'{path.parent.name}.{path.stem}'] for folder in ('data', 'benchmarks')
                for path in sorted((ROOT / folder).glob('*.py')) if '__main__' in path.read_text()]
-    more = [['-m', 'data.visualize', 'samples'], ['-m', 'data.coco', 'check']]
+    more = [['-m', 'visualization.drawing', 'samples'], ['-m', 'data.coco', 'check']]
     processes = [subprocess.Popen([sys.executable, *which, '--help'], cwd=ROOT, stdout=subprocess.PIPE, text=True)
                  for which in scripts + modules + more]
     return [process.communicate()[0] for process in processes]

@@ -8,12 +8,12 @@ import pytest
 from data.coco import CocoDataset
 from data.images import read_picture
 from data.loader import Batches
-from data.plots import best_overlaps, draw_anchors, draw_prototypes, draw_samples
 from data.shapes import write_split
-from data.visualize import main
 from model.anchors import anchors
 from model.config import preset
 from model.predictor import Predictor
+from visualization.drawing import main
+from visualization.plots import best_overlaps, draw_anchors, draw_prototypes, draw_samples
 
 ROOT = Path(__file__).parent.parent
 PICTURE = ROOT / 'images/test/shapes_2000004.jpg'
@@ -105,10 +105,10 @@ def test_a_dataset_without_objects_and_a_picture_without_any_are_told(shapes, tm
     content = json.loads(shapes.annotations_path.read_text())
     path.write_text(json.dumps({**content, 'annotations': []}))
     assert main(['anchors', str(path), str(tmp_path), '--out', str(tmp_path / 'x.png')]) == 2
-    assert capsys.readouterr().err == f'data.visualize: error: {path}: has no objects to compare with anchors\n'
+    assert capsys.readouterr().err == f'visualization.drawing: error: {path}: has no objects to compare with anchors\n'
     cv2.imwrite(str(tmp_path / 'grey.png'), np.full((320, 320, 3), 127, np.uint8))
     assert main(['prototypes', str(tmp_path / 'grey.png'), '--out', str(tmp_path / 'x.png')]) == 2
-    assert capsys.readouterr().err == f'data.visualize: error: {tmp_path}/grey.png: nothing was found in it\n'
+    assert capsys.readouterr().err == f'visualization.drawing: error: {tmp_path}/grey.png: nothing was found in it\n'
 
 
 def test_programs_draw_them(shapes, tmp_path, capsys):
@@ -121,7 +121,7 @@ def test_programs_draw_them(shapes, tmp_path, capsys):
         assert read_picture(out).shape[0] > 200
     assert main(['samples', *data, '--out', str(tmp_path / 'x.pdf')]) == 2
     assert capsys.readouterr().err == (
-        f"data.visualize: error: {tmp_path / 'x.pdf'}: a picture is not written as '.pdf'; name one that ends in .png, "
+        f"visualization.drawing: error: {tmp_path / 'x.pdf'}: a picture is not written as '.pdf'; name one that ends in .png, "
         '.jpg or .jpeg\n')
     assert main(['samples', str(tmp_path / 'none'), str(tmp_path)]) == 2
-    assert capsys.readouterr().err.startswith(f'data.visualize: error: {tmp_path / "none"}: cannot be read')
+    assert capsys.readouterr().err.startswith(f'visualization.drawing: error: {tmp_path / "none"}: cannot be read')

@@ -23,10 +23,10 @@ from data.evaluation import evaluate_results
 from data.report import SIDE, write_report
 from data.results import to_coco
 from data.shapes import write_split
-from data.visualize import colour
 from model.checkpoint import Checkpoint, save_checkpoint, tensors_of
 from model.config import preset
 from model.yolact import Yolact
+from visualization.drawing import colour
 
 ROOT = Path(eval_script.__file__).parent
 EVIL = '</script><script>document.title="evil"</script><img src=x onerror="document.title=1">&amp;"\''

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from data.visualize import colour, draw_detections
 from model.postprocess import Detections
+from visualization.drawing import colour, draw_detections
 
 
 def make(objects, size):
@@ -235,7 +235,7 @@ def test_text_contrasts_with_its_tag():
 SCRIPT = """
 import sys
 import numpy as np
-from data.visualize import draw_detections
+from visualization.drawing import draw_detections
 from model.postprocess import Detections
 one = Detections(np.array([7]), np.float32([0.9]), np.float32([0.9]), np.float32([[50, 50, 150, 150]]),
                  [np.ones((100, 100), bool)], np.array([[50, 50]]), (200, 300))

@@ -4,11 +4,11 @@ import numpy as np
 from pycocotools import mask as mask_api
 
 from data.check import sheet
-from data.visualize import draw_detections
 from model.anchors import anchors
 from model.matcher import corners
 from model.postprocess import Detections, detect
 from system.messages import one_line
+from visualization.drawing import draw_detections
 
 LEVELS = ('P3', 'P4', 'P5', 'P6', 'P7')
 MOST_BOXES = 5000  # to compare with the anchors

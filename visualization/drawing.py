@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from data.curves import draw_curves, read_log
 from engines.onnx_engine import OnnxError
 from model.config import PRESETS, preset
 from system.files import replacing
 from system.messages import one_line
+from visualization.curves import draw_curves, read_log
 
 PICTURES = ('.png', '.jpg', '.jpeg')
 FIGURES = (*PICTURES, '.pdf', '.svg')
@@ -231,10 +231,10 @@ def main(argv=None):
         args.out.parent.mkdir(parents=True, exist_ok=True)
         save(args.out)
     except (ValueError, OnnxError) as error:  # what reading raises, with a line for the user
-        print(f'data.visualize: error: {error}', file=sys.stderr)
+        print(f'visualization.drawing: error: {error}', file=sys.stderr)
         return 2
     except OSError as error:
-        print(f'data.visualize: error: {one_line(error.filename or args.out)}: cannot be written ({error.strerror})',
+        print(f'visualization.drawing: error: {one_line(error.filename or args.out)}: cannot be written ({error.strerror})',
               file=sys.stderr)
         return 2
     print(*problems, sep='\n', end='\n' * bool(problems), file=sys.stderr)
@@ -249,7 +249,7 @@ def _check_suffix(out, suffixes):
 
 
 def _parse(argv):
-    parser = argparse.ArgumentParser(prog='python -m data.visualize', description='Draw what is better looked at.')
+    parser = argparse.ArgumentParser(prog='python -m visualization.drawing', description='Draw what is better looked at.')
     subjects = parser.add_subparsers(required=True, metavar='{curves,samples,anchors,prototypes}')
 
     def subject(name, draw, help, description, out, told='%(default)s', suffixes=FIGURES):
@@ -308,7 +308,7 @@ def _curves(args):
 def _samples(args):
     from data.images import write_picture
     from data.loader import Batches
-    from data.plots import draw_samples
+    from visualization.plots import draw_samples
     dataset, config = _dataset(args)
     made = Batches(dataset, config, 1, args.seed, augmentation=args.augmentation)
     batches = [made[step] for step in range(args.number)]
@@ -318,14 +318,14 @@ def _samples(args):
 
 
 def _anchors(args):
-    from data.plots import draw_anchors
+    from visualization.plots import draw_anchors
     return _writer(draw_anchors(*_dataset(args))), []
 
 
 def _prototypes(args):
     from data.images import read_picture
-    from data.plots import NothingFound, draw_prototypes
     from model.predictor import Predictor
+    from visualization.plots import NothingFound, draw_prototypes
     picture = read_picture(args.picture)
     try:
         return _writer(draw_prototypes(Predictor(args.model_path), picture)), []
