@@ -5,10 +5,10 @@ import os
 import sys
 from pathlib import Path
 
-from data.pipeline import default_workers
 from engines.selection import ENGINES
 from model.config import PRESETS
-from model.predictor import Predictor
+from prediction.pipeline import default_workers
+from prediction.predictor import Predictor
 from system.device import DeviceError
 from training.recipe import AUGMENTATIONS, BOX_LOSSES, CONF_LOSSES, SCHEDULES
 

@@ -12,12 +12,12 @@ from functools import partial
 from itertools import takewhile
 
 from command_line import count, given_path, prediction_flags, predictor_of, run
-from data.autolabel import MASKS, coco_file, earlier_masks, labelme_file, write_labelme, write_masks
-from data.finding import INTERRUPTED, Job, interruptible, taking
-from data.footage import camera, video
 from data.images import SUFFIXES, PictureError, read_picture, write_picture
-from data.sources import find_sources
 from model.checkpoint import CheckpointError
+from prediction.finding import INTERRUPTED, Job, interruptible, taking
+from prediction.footage import camera, video
+from prediction.formats import MASKS, coco_file, earlier_masks, labelme_file, write_labelme, write_masks
+from prediction.sources import find_sources
 from system.device import DeviceError
 from system.files import check_writable
 from system.messages import counted, one_line

@@ -19,10 +19,10 @@ from tqdm import tqdm
 from command_line import batch_flags, given_path, prediction_flags, predictor_of, run, thresholds
 from data.coco import AnnotationError, CocoDataset
 from data.evaluation import check_classes
-from data.pipeline import in_batches, predict
 from data.results import to_coco, write_results
 from engines.selection import model_files
 from model.checkpoint import CheckpointError
+from prediction.pipeline import in_batches, predict
 from system.device import DeviceError, choose_device
 from system.files import check_writable, replacing
 from system.journal import Journal

@@ -12,10 +12,10 @@ from data.coco import AnnotationError, CocoDataset
 from data.evaluation import check_classes, evaluate
 from data.images import PictureError
 from data.loader import Batches
-from data.pipeline import default_workers
 from model.checkpoint import CheckpointError, load_checkpoint, restore
 from model.config import ConfigError, preset
-from model.predictor import Predictor
+from prediction.pipeline import default_workers
+from prediction.predictor import Predictor
 from system.device import DeviceError, choose_device
 from system.interruption import Interruption, LeftOut
 from system.messages import counted, one_line

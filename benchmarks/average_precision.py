@@ -18,7 +18,7 @@ from pycocotools.cocoeval import COCOeval
 from command_line import count, whole
 from data.coco import CocoDataset
 from data.evaluation import evaluate_results
-from data.pipeline import default_workers
+from prediction.pipeline import default_workers
 
 HEIGHT, WIDTH, CLASSES = 480, 640, 80
 OBJECTS_A_PICTURE, DETECTIONS_A_PICTURE = 7.2, 100

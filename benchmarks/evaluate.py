@@ -21,12 +21,12 @@ from data.average_precision import average_precision
 from data.coco import CocoDataset
 from data.evaluation import Judge
 from data.images import write_picture
-from data.pipeline import default_workers, in_batches, predict
 from data.scene import draw_scene
 from model.anchors import anchors
 from model.boxes import decode
 from model.config import preset
-from model.predictor import Predictor
+from prediction.pipeline import default_workers, in_batches, predict
+from prediction.predictor import Predictor
 from tests.data.golden_inputs import predictions
 
 DRAWN = 20  # pictures, each of which is read many times

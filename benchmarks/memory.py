@@ -92,7 +92,7 @@ def samples(folder):
 
 def predictions(engine):
     """Yields after each prediction, for pictures of fifty sizes by turns: any other might be the largest so far."""
-    from model.predictor import Predictor
+    from prediction.predictor import Predictor
     predictor, rng, pictures = Predictor(WEIGHTS, 'cpu', engine), np.random.default_rng(0), []
     for height, width in rng.integers(50, 800, (50, 2)):
         noise = rng.integers(0, 256, (height // 8 + 1, width // 8 + 1, 3), np.uint8)

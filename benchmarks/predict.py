@@ -84,7 +84,7 @@ def write_checkpoint(name, folder):
 
 
 def open_predictor(path, engine):
-    from model.predictor import Predictor
+    from prediction.predictor import Predictor
     return Predictor(path, 'cpu', *(('onnx', 'bf16') if engine == 'bf16' else (engine,)))
 
 

@@ -12,7 +12,7 @@ from data.augmentation import MIN_SIDE
 from data.ground_truth import ground_truth
 from data.images import PictureError, write_picture
 from data.loader import MOST_OBJECTS
-from data.pipeline import default_workers
+from prediction.pipeline import default_workers
 from system.messages import counted, one_line
 from system.worker_pool import work_ahead
 from visualization.drawing import draw_detections

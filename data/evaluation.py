@@ -7,8 +7,8 @@ from tqdm import tqdm
 from data.average_precision import average_precision, judge
 from data.coco import AnnotationError
 from data.errors import picture_errors
-from data.pipeline import in_batches, predict
 from data.results import to_coco
+from prediction.pipeline import in_batches, predict
 from system.worker_pool import work_ahead
 
 

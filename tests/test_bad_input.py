@@ -20,12 +20,12 @@ from PIL import Image
 
 from data import coco, labelme
 from data.coco import CocoDataset
-from data.sources import find_sources
-from data.video import Video, VideoError
 from model.checkpoint import Checkpoint, save_checkpoint, tensors_of
 from model.classes import Classes
 from model.config import preset
 from model.yolact import Yolact
+from prediction.sources import find_sources
+from prediction.video import Video, VideoError
 from visualization import drawing as visualize
 
 ROOT = Path(__file__).parent.parent

@@ -16,8 +16,8 @@ from networks import public_name
 from model.checkpoint import load_checkpoint, restore
 from model.classes import COCO
 from model.config import preset
-from model.predictor import Predictor
 from model.yolact import Yolact
+from prediction.predictor import Predictor
 
 ROOT = Path(__file__).parents[1]
 converter = importlib.import_module('1_pytorch2paddle')

@@ -16,16 +16,16 @@ import pytest
 from squares import SIDE, found, joined
 
 import demo
-from data import footage
 from data.coco import CocoDataset
 from data.coco import main as coco
 from data.images import PictureError, read_picture, write_picture
 from data.labelme import main as labelme
 from data.labelme import read_labelme
-from data.sources import find_sources
-from data.video import Video, VideoError, read_ahead, writing
 from model.classes import Classes
 from model.postprocess import Detections
+from prediction import footage
+from prediction.sources import find_sources
+from prediction.video import Video, VideoError, read_ahead, writing
 
 ROOT = Path(demo.__file__).parent
 TEST = ROOT / 'images/test'

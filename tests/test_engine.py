@@ -27,8 +27,8 @@ from model.checkpoint import Checkpoint, CheckpointError, save_checkpoint, tenso
 from model.classes import Classes
 from model.config import preset
 from model.nms import fast_nms
-from model.predictor import Predictor
 from model.yolact import Yolact
+from prediction.predictor import Predictor
 from system.device import DeviceError
 
 ROOT = Path(demo.__file__).parent

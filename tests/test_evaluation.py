@@ -12,11 +12,11 @@ from squares import A, B, write_squares
 from data.coco import AnnotationError, CocoDataset
 from data.evaluation import check_classes, evaluate, evaluate_results
 from data.images import read_picture
-from data.pipeline import in_batches, predict
 from data.results import to_coco
 from data.shapes import write_split
 from model.classes import Classes
 from model.postprocess import Detections
+from prediction.pipeline import in_batches, predict
 
 
 def test_other_classes_are_refused(tmp_path):

@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 import pytest
 
-from data.autolabel import coco_file
 from data.coco import CocoDataset
 from data.labelme import LabelmeError, main, read_labelme, to_coco
 from data.masks import rasterise
 from model.classes import Classes
+from prediction.formats import coco_file
 
 
 def shape(label='cat', points=((0, 0), (10, 0), (10, 10)), **more):

@@ -8,8 +8,8 @@ from networks import golden_network, public_name
 
 from engines.paddle_engine import PaddleEngine
 from model.config import PRESETS, preset
-from model.predictor import Predictor
 from model.yolact import Yolact
+from prediction.predictor import Predictor
 
 
 @pytest.fixture(scope='module', params=NETWORKS)

@@ -11,7 +11,7 @@ from data.loader import Batches
 from data.shapes import write_split
 from model.anchors import anchors
 from model.config import preset
-from model.predictor import Predictor
+from prediction.predictor import Predictor
 from visualization.drawing import main
 from visualization.plots import best_overlaps, draw_anchors, draw_prototypes, draw_samples
 

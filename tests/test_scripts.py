@@ -23,7 +23,6 @@ from pycocotools.cocoeval import COCOeval
 import demo
 import export
 from data.coco import CocoDataset
-from data.finding import Job
 from data.images import read_picture, write_picture
 from data.shapes import write_split
 from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, tensors_of
@@ -31,6 +30,7 @@ from model.classes import Classes
 from model.config import preset
 from model.postprocess import Detections
 from model.yolact import Yolact
+from prediction.finding import Job
 from system.journal import Journal
 
 ROOT = Path(demo.__file__).parent

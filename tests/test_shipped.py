@@ -9,7 +9,7 @@ from data.coco import CocoDataset
 from data.evaluation import evaluate
 from data.images import find_pictures, read_picture
 from data.shapes import write_dataset
-from model.predictor import Predictor
+from prediction.predictor import Predictor
 
 ROOT = Path(demo.__file__).parent
 MODEL = ROOT / 'weights/shapes.pd'

@@ -324,7 +324,7 @@ def _anchors(args):
 
 def _prototypes(args):
     from data.images import read_picture
-    from model.predictor import Predictor
+    from prediction.predictor import Predictor
     from visualization.plots import NothingFound, draw_prototypes
     picture = read_picture(args.picture)
     try:

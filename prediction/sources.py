@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from data.images import PictureError, find_pictures
-from data.video import is_video
+from prediction.video import is_video
 
 _ADDRESS = re.compile('([a-z]{2,}):/+(.*)', re.IGNORECASE)  # Path makes one slash of two; C:/ is a drive
 

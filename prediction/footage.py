@@ -10,9 +10,9 @@ from itertools import islice, takewhile
 import cv2
 from tqdm import tqdm
 
-from data.finding import INTERRUPTED, taking
 from data.images import PictureError
-from data.video import Video, has_screen, read_ahead, writing
+from prediction.finding import INTERRUPTED, taking
+from prediction.video import Video, has_screen, read_ahead, writing
 from system.messages import counted, one_line
 
 QUIT = {ord('q'), 27}  # Escape
