@@ -9,10 +9,10 @@ from pathlib import Path
 
 from command_line import batch_flags, count, given_path, prediction_flags, predictor_of, run
 from data.coco import AnnotationError, CocoDataset
-from data.errors import Errors
-from data.evaluation import check_classes, evaluate, evaluate_results
-from data.report import write_report
-from data.results import ResultsError, read_results
+from evaluation.error_analysis import Errors
+from evaluation.evaluate import check_classes, evaluate, evaluate_results
+from evaluation.report import write_report
+from evaluation.results import ResultsError, read_results
 from model.checkpoint import CheckpointError
 from system.device import DeviceError
 from system.files import check_writable, replacing

@@ -18,9 +18,9 @@ from tqdm import tqdm
 
 from command_line import batch_flags, given_path, prediction_flags, predictor_of, run, thresholds
 from data.coco import AnnotationError, CocoDataset
-from data.evaluation import check_classes
-from data.results import to_coco, write_results
 from engines.selection import model_files
+from evaluation.evaluate import check_classes
+from evaluation.results import to_coco, write_results
 from model.checkpoint import CheckpointError
 from prediction.pipeline import in_batches, predict
 from system.device import DeviceError, choose_device

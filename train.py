@@ -9,9 +9,9 @@ from typing import NamedTuple, Optional
 
 from command_line import training_arguments
 from data.coco import AnnotationError, CocoDataset
-from data.evaluation import check_classes, evaluate
 from data.images import PictureError
 from data.loader import Batches
+from evaluation.evaluate import check_classes, evaluate
 from model.checkpoint import CheckpointError, load_checkpoint, restore
 from model.config import ConfigError, preset
 from prediction.pipeline import default_workers

@@ -17,7 +17,7 @@ from pycocotools.cocoeval import COCOeval
 
 from command_line import count, whole
 from data.coco import CocoDataset
-from data.evaluation import evaluate_results
+from evaluation.evaluate import evaluate_results
 from prediction.pipeline import default_workers
 
 HEIGHT, WIDTH, CLASSES = 480, 640, 80

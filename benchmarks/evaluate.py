@@ -17,11 +17,11 @@ from tqdm import tqdm
 
 from benchmarks.average_precision import HEIGHT, WIDTH, make_up
 from command_line import count, whole
-from data.average_precision import average_precision
 from data.coco import CocoDataset
-from data.evaluation import Judge
 from data.images import write_picture
 from data.scene import draw_scene
+from evaluation.average_precision import average_precision
+from evaluation.evaluate import Judge
 from model.anchors import anchors
 from model.boxes import decode
 from model.config import preset

@@ -11,11 +11,11 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from squares import SIDE, A, B, found, joined, square, write_squares
 
-from data.average_precision import average_precision
 from data.coco import CocoDataset
-from data.evaluation import Judge, evaluate_results
-from data.results import to_coco, write_results
 from data.shapes import write_split
+from evaluation.average_precision import average_precision
+from evaluation.evaluate import Judge, evaluate_results
+from evaluation.results import to_coco, write_results
 
 
 @pytest.fixture(scope='module')

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from squares import SIDE, A, B, found, joined, square, write_squares
 
-from data.errors import MOST_OVERALL, MOST_PICTURES, NOTHING, Errors, PictureErrors, match, picture_errors
-from data.evaluation import Judge, evaluate_results
-from data.results import to_coco
+from evaluation.error_analysis import MOST_OVERALL, MOST_PICTURES, NOTHING, Errors, PictureErrors, match, picture_errors
+from evaluation.evaluate import Judge, evaluate_results
+from evaluation.results import to_coco
 
 
 @pytest.fixture

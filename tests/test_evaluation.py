@@ -10,10 +10,10 @@ from pycocotools.cocoeval import COCOeval
 from squares import A, B, write_squares
 
 from data.coco import AnnotationError, CocoDataset
-from data.evaluation import check_classes, evaluate, evaluate_results
 from data.images import read_picture
-from data.results import to_coco
 from data.shapes import write_split
+from evaluation.evaluate import check_classes, evaluate, evaluate_results
+from evaluation.results import to_coco
 from model.classes import Classes
 from model.postprocess import Detections
 from prediction.pipeline import in_batches, predict

@@ -24,7 +24,7 @@ from data.coco import AnnotationError, CocoDataset
 from data.images import PictureError, read_picture
 from data.labelme import LabelmeError, read_labelme, to_coco
 from data.masks import encode, rasterise
-from data.results import ResultsError, read_results
+from evaluation.results import ResultsError, read_results
 from model.checkpoint import Checkpoint, CheckpointError, halve, load_checkpoint, restore, save_checkpoint, tensors_of
 from model.classes import Classes
 from model.config import preset

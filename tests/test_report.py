@@ -18,11 +18,11 @@ from networks import SMALL
 
 import eval as eval_script
 from data.coco import CocoDataset
-from data.errors import NOTHING, Errors
-from data.evaluation import evaluate_results
-from data.report import SIDE, write_report
-from data.results import to_coco
 from data.shapes import write_split
+from evaluation.error_analysis import NOTHING, Errors
+from evaluation.evaluate import evaluate_results
+from evaluation.report import SIDE, write_report
+from evaluation.results import to_coco
 from model.checkpoint import Checkpoint, save_checkpoint, tensors_of
 from model.config import preset
 from model.yolact import Yolact

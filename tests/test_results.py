@@ -7,7 +7,7 @@ import pytest
 from pycocotools import mask as coco_mask
 from squares import SIDE, A, B, found, joined, write_squares
 
-from data.results import ResultsError, read_results, to_coco, write_results
+from evaluation.results import ResultsError, read_results, to_coco, write_results
 
 
 def test_entries_of_a_box_and_of_a_mask(tmp_path):

@@ -6,9 +6,9 @@ import numpy as np
 
 import demo
 from data.coco import CocoDataset
-from data.evaluation import evaluate
 from data.images import find_pictures, read_picture
 from data.shapes import write_dataset
+from evaluation.evaluate import evaluate
 from prediction.predictor import Predictor
 
 ROOT = Path(demo.__file__).parent

@@ -12,10 +12,10 @@ import numpy as np
 from pycocotools import mask as mask_api
 from tqdm import tqdm
 
-from data.average_precision import FIGURES, mean
-from data.errors import IOU, NOTHING, SCORE, match
 from data.images import PictureError
 from data.polygons import outlines
+from evaluation.average_precision import FIGURES, mean
+from evaluation.error_analysis import IOU, NOTHING, SCORE, match
 from system.files import replacing
 from system.worker_pool import work_ahead
 from visualization.curves import LOSSES, finite, smooth

@@ -4,10 +4,10 @@ from collections import defaultdict
 
 from tqdm import tqdm
 
-from data.average_precision import average_precision, judge
 from data.coco import AnnotationError
-from data.errors import picture_errors
-from data.results import to_coco
+from evaluation.average_precision import average_precision, judge
+from evaluation.error_analysis import picture_errors
+from evaluation.results import to_coco
 from prediction.pipeline import in_batches, predict
 from system.worker_pool import work_ahead
 

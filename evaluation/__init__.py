@@ -1,0 +1,1 @@
+"""How good predictions are: metrics, error analysis, results files, the report."""
