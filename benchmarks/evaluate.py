@@ -19,7 +19,6 @@ from benchmarks.average_precision import HEIGHT, WIDTH, make_up
 from command_line import count, whole
 from data.coco import CocoDataset
 from data.images import write_picture
-from data.scene import draw_scene
 from evaluation.average_precision import average_precision
 from evaluation.evaluate import Judge
 from model.anchors import anchors
@@ -28,6 +27,7 @@ from model.config import preset
 from prediction.pipeline import default_workers, in_batches, predict
 from prediction.predictor import Predictor
 from tests.data.golden_inputs import predictions
+from tools.scene import draw_scene
 
 DRAWN = 20  # pictures, each of which is read many times
 CORES, WORKERS = 8, 6  # to work it out for, and as many processes as there would be

@@ -77,8 +77,8 @@ def samples(folder):
     """Yields as often as samples are made, by two workers, of pictures of 800x600."""
     from data.coco import CocoDataset
     from data.loader import Batches
-    from data.shapes import write_split
     from model.config import preset
+    from tools.shapes import write_split
     write_split(folder, 'train', 50, width=800, height=600)
     dataset = CocoDataset(Path(folder) / 'annotations/instances_train.json', Path(folder) / 'train')
     batches = Batches(dataset, preset('resnet18dcn_half', num_classes=len(dataset.classes) + 1, input_size=256), 8)

@@ -163,7 +163,7 @@ class CocoDataset:
 
 def main(argv=None):
     """Look at a dataset. Returns the exit status: 1 if something is wrong with it."""
-    from data.check import FEW, check  # which is made of this
+    from tools.check import FEW, check  # which is made of this
     parser = argparse.ArgumentParser(prog='python -m data.coco', description='COCO-style datasets.')
     commands = parser.add_subparsers(dest='command', required=True, metavar='{check}')
     looking = commands.add_parser(

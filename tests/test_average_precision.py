@@ -12,10 +12,10 @@ from pycocotools.cocoeval import COCOeval
 from squares import SIDE, A, B, found, joined, square, write_squares
 
 from data.coco import CocoDataset
-from data.shapes import write_split
 from evaluation.average_precision import average_precision
 from evaluation.evaluate import Judge, evaluate_results
 from evaluation.results import to_coco, write_results
+from tools.shapes import write_split
 
 
 @pytest.fixture(scope='module')

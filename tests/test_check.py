@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from data import coco
-from data.check import _look, check
 from data.coco import CocoDataset
 from data.images import read_picture
-from data.shapes import write_split
+from tools.check import _look, check
+from tools.shapes import write_split
 from visualization import drawing as visualize
 
 ROOT = Path(__file__).parent.parent

@@ -11,12 +11,12 @@ from squares import A, B, write_squares
 
 from data.coco import AnnotationError, CocoDataset
 from data.images import read_picture
-from data.shapes import write_split
 from evaluation.evaluate import check_classes, evaluate, evaluate_results
 from evaluation.results import to_coco
 from model.classes import Classes
 from model.postprocess import Detections
 from prediction.pipeline import in_batches, predict
+from tools.shapes import write_split
 
 
 def test_other_classes_are_refused(tmp_path):

@@ -5,9 +5,9 @@ from bad_annotations import annotation, content, many_objects, written
 from data.coco import CocoDataset
 from data.images import PictureError, write_picture
 from data.loader import MOST_OBJECTS, Batches
-from data.shapes import write_dataset
 from model.config import preset
 from model.matcher import corners, iou
+from tools.shapes import write_dataset
 
 CONFIG = preset('resnet18dcn_half', num_classes=9, input_size=256)
 

@@ -14,8 +14,8 @@ import psutil
 import pytest
 from networks import SMALL
 
-from data.shapes import write_dataset
 from model.checkpoint import load_checkpoint
+from tools.shapes import write_dataset
 
 TESTS = Path(__file__).parent
 LAUNCH = ('-m', 'paddle.distributed.launch', '--nproc_per_node', '2', '--backend', 'gloo')

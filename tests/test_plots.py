@@ -8,10 +8,10 @@ import pytest
 from data.coco import CocoDataset
 from data.images import read_picture
 from data.loader import Batches
-from data.shapes import write_split
 from model.anchors import anchors
 from model.config import preset
 from prediction.predictor import Predictor
+from tools.shapes import write_split
 from visualization.drawing import main
 from visualization.plots import best_overlaps, draw_anchors, draw_prototypes, draw_samples
 

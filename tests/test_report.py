@@ -18,7 +18,6 @@ from networks import SMALL
 
 import eval as eval_script
 from data.coco import CocoDataset
-from data.shapes import write_split
 from evaluation.error_analysis import NOTHING, Errors
 from evaluation.evaluate import evaluate_results
 from evaluation.report import SIDE, write_report
@@ -26,6 +25,7 @@ from evaluation.results import to_coco
 from model.checkpoint import Checkpoint, save_checkpoint, tensors_of
 from model.config import preset
 from model.yolact import Yolact
+from tools.shapes import write_split
 from visualization.drawing import colour
 
 ROOT = Path(eval_script.__file__).parent

@@ -24,7 +24,6 @@ import demo
 import export
 from data.coco import CocoDataset
 from data.images import read_picture, write_picture
-from data.shapes import write_split
 from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, tensors_of
 from model.classes import Classes
 from model.config import preset
@@ -32,6 +31,7 @@ from model.postprocess import Detections
 from model.yolact import Yolact
 from prediction.finding import Job
 from system.journal import Journal
+from tools.shapes import write_split
 
 ROOT = Path(demo.__file__).parent
 SHIPPED = ROOT / 'weights/shapes.pd'

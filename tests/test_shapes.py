@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
-from data.shapes import CATEGORIES, draw_picture, draw_scene, write_dataset
+from tools.shapes import CATEGORIES, draw_picture, draw_scene, write_dataset
 
 ROOT = Path(__file__).parent.parent
 TRAIN, VAL, TEST = 120, 20, 4
@@ -48,7 +48,7 @@ def files_of(folder):
 
 
 def run(*arguments):
-    return subprocess.run([sys.executable, '-m', 'data.shapes', *map(str, arguments)],
+    return subprocess.run([sys.executable, '-m', 'tools.shapes', *map(str, arguments)],
                           cwd=ROOT, capture_output=True, text=True)
 
 
@@ -294,7 +294,7 @@ def test_folder_with_a_line_break_in_its_name_is_told_in_one_line(tmp_path):
 
 
 def test_interruption_is_one_line_and_leaves_what_can_be_replaced(tmp_path):
-    process = subprocess.Popen([sys.executable, '-m', 'data.shapes', tmp_path, '--train', '100000'], cwd=ROOT,
+    process = subprocess.Popen([sys.executable, '-m', 'tools.shapes', tmp_path, '--train', '100000'], cwd=ROOT,
                                stderr=subprocess.PIPE, text=True)
     while not (tmp_path / 'train/shapes_0000003.jpg').exists():
         assert process.poll() is None

@@ -7,9 +7,9 @@ import numpy as np
 import demo
 from data.coco import CocoDataset
 from data.images import find_pictures, read_picture
-from data.shapes import write_dataset
 from evaluation.evaluate import evaluate
 from prediction.predictor import Predictor
+from tools.shapes import write_dataset
 
 ROOT = Path(demo.__file__).parent
 MODEL = ROOT / 'weights/shapes.pd'

@@ -18,10 +18,10 @@ from safetensors.numpy import load_file
 
 import train
 from data.coco import CocoDataset
-from data.shapes import write_dataset
 from model.checkpoint import FILES, Checkpoint, load_checkpoint, save_checkpoint, tensors_of
 from model.config import preset
 from model.yolact import Yolact
+from tools.shapes import write_dataset
 
 ROOT = Path(train.__file__).parent
 ENVIRONMENT = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'}

@@ -16,11 +16,11 @@ from networks import SMALL
 
 import demo
 from data.coco import CocoDataset
-from data.shapes import write_split
 from model.checkpoint import Checkpoint, save_checkpoint, tensors_of
 from model.config import preset
 from model.yolact import Yolact
 from system.journal import Journal
+from tools.shapes import write_split
 
 ROOT = Path(demo.__file__).parent
 ENVIRONMENT = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'}

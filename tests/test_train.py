@@ -18,11 +18,11 @@ from networks import SMALL
 from safetensors.numpy import load_file
 
 import train
-from data.shapes import write_dataset
 from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, tensors_of
 from model.classes import Classes
 from model.config import preset
 from model.yolact import Yolact
+from tools.shapes import write_dataset
 from training import checkpoints as saving
 from training.precision import Precision
 from training.recipe import FINETUNING

@@ -3,11 +3,11 @@ import cv2
 import numpy as np
 from pycocotools import mask as mask_api
 
-from data.check import sheet
 from model.anchors import anchors
 from model.matcher import corners
 from model.postprocess import Detections, detect
 from system.messages import one_line
+from tools.check import sheet
 from visualization.drawing import draw_detections
 
 LEVELS = ('P3', 'P4', 'P5', 'P6', 'P7')

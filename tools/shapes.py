@@ -3,7 +3,7 @@
 Picture k of a split depends on (seed, split, k) and the size alone, so a longer dataset starts with the
 shorter one.
 
-    python -m data.shapes OUT
+    python -m tools.shapes OUT
 """
 import argparse
 import json
@@ -16,14 +16,14 @@ import numpy as np
 from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
-from data.scene import CATEGORIES, SMALLEST_SIDE, Scene, SceneObject, draw_scene
 from system.messages import one_line
+from tools.scene import CATEGORIES, SMALLEST_SIDE, Scene, SceneObject, draw_scene
 
 __all__ = ['CATEGORIES', 'SPLITS', 'Scene', 'SceneObject', 'annotation', 'draw_picture', 'draw_scene',
            'write_dataset', 'write_split']
 
 SPLITS = {'train': 'instances_train.json', 'val': 'instances_val.json', 'test': 'image_info_test.json'}
-INFO = {'description': 'Shapes drawn by data.shapes', 'version': '1.0'}
+INFO = {'description': 'Shapes drawn by tools.shapes', 'version': '1.0'}
 # COCO's ids are unique over the splits; so are ours up to this many pictures a split.
 IDS_A_SPLIT = 1_000_000
 LARGEST_SIDE = 4096  # pixels; a picture of this size takes about 1 GB to draw
@@ -193,7 +193,7 @@ def write_dataset(out, seed=0, train=1500, val=200, test=40, width=320, height=2
 
 def _parser():
     parser = argparse.ArgumentParser(
-        prog='python -m data.shapes', formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        prog='python -m tools.shapes', formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         description='Draw a small COCO-style dataset of shapes: pictures in OUT/train, OUT/val and OUT/test, '
                     'annotation files in OUT/annotations. The same arguments draw the same dataset.')
     parser.add_argument('out', metavar='OUT', type=Path,

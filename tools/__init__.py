@@ -1,0 +1,1 @@
+"""Commands for datasets: python -m tools.NAME."""
