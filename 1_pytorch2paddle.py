@@ -4,16 +4,16 @@ Also takes ImageNet weights of ResNet-50, ResNet-101 and DarkNet-53, and makes a
 """
 import argparse
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
 
-from command_line import run
 from data.annotation_file import parse, read_classes, records_of
-from model.checkpoint import META, MODEL, Checkpoint, CheckpointError, save_checkpoint
+from model.checkpoint import META, MODEL, Checkpoint, save_checkpoint
 from model.classes import COCO, Classes
 from model.config import PUBLISHED_SIZE, preset
+from system.command import run
+from system.errors import UserError
 
 NETWORKS = ('resnet50dcn', 'resnet101dcn', 'resnet50', 'resnet101', 'darknet53')
 ANCHORS = {'coco': {}, 'pascal': dict(anchor_sizes=(32, 64, 128, 256, 512), square_anchors=False)}
@@ -63,11 +63,7 @@ def parse_arguments(argv=None):
 def main(argv=None):
     """Convert a file. Returns the exit status."""
     args = parse_arguments(argv)
-    try:
-        convert(args)
-    except (ValueError, OSError) as error:
-        print(f'{Path(__file__).name}: error: {error}', file=sys.stderr)
-        return 2
+    convert(args)
     return 0
 
 
@@ -77,7 +73,7 @@ def convert(args):
     kind = 'backbone' if checkpoint.backbone_only else 'pretrained'
     out = Path(args.out or f'{kind}_{checkpoint.config.backbone_name}')
     if out.exists() and not is_converted(out):
-        raise CheckpointError(f'{out}: is there and is no converted checkpoint; choose another --out')
+        raise UserError(f'{out}: is there and is no converted checkpoint; choose another --out')
     save_checkpoint(out, checkpoint)
     report(args.path, checkpoint, left_out, out)
 
@@ -99,7 +95,7 @@ def checkpoint_of(state, args):
     backbone_only = all(name.startswith('backbone.') for name in state)
     name = args.backbone_name or recognise(state, backbone_only)
     if name is None:
-        raise CheckpointError(f'{args.path}: of no network known here; those are {", ".join(NETWORKS)}')
+        raise UserError(f'{args.path}: of no network known here; those are {", ".join(NETWORKS)}')
     if backbone_only:
         check_backbone_arguments(args)
         config, classes = preset(name), None
@@ -120,27 +116,27 @@ def read_state(path):
     Returns:
         dict of float32 arrays by name.
     Raises:
-        CheckpointError: PyTorch is not installed, or the file holds anything but tensors by name.
+        UserError: PyTorch is not installed, or the file holds anything but tensors by name.
         OSError: the file cannot be read.
     """
     try:
         import torch  # before Paddle, after which its libraries do not load on Windows
     except ImportError as error:
-        raise CheckpointError(f'needs PyTorch ({error}): pip install -r requirements-convert.txt') from None
+        raise UserError(f'needs PyTorch ({error}): pip install -r requirements-convert.txt') from None
     with open(path, 'rb') as file:
         try:
             state = torch.load(file, map_location='cpu', weights_only=True)
         except Exception:  # a damaged file may raise anything
-            raise CheckpointError(f'{path}: refused: it is damaged, or no PyTorch file, or loading it might '
+            raise UserError(f'{path}: refused: it is damaged, or no PyTorch file, or loading it might '
                                   f'run code; get it again, or save model.state_dict() alone') from None
     if isinstance(state, dict):
         state = next((state[key] for key in ('state_dict', 'model') if key in state), state)
     if not (isinstance(state, dict) and state and all(
             isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in state.items())):
-        raise CheckpointError(f'{path}: not a state dict, which is tensors by name; save model.state_dict()')
+        raise UserError(f'{path}: not a state dict, which is tensors by name; save model.state_dict()')
     for name, tensor in state.items():
         if tensor.layout != torch.strided or tensor.is_meta or tensor.numel() > MOST_NUMBERS:
-            raise CheckpointError(f'{path}: refused: {name} is no plain tensor; save model.state_dict()')
+            raise UserError(f'{path}: refused: {name} is no plain tensor; save model.state_dict()')
     return {name.removeprefix('module.'): tensor.detach().float().numpy() for name, tensor in state.items()}
 
 
@@ -181,7 +177,7 @@ def recognise(names, backbone_only):
 def check_backbone_arguments(args):
     for flag in ('classes', 'input_size', 'anchors'):
         if getattr(args, flag) is not None:
-            raise CheckpointError(f'{args.path}: only a backbone, for networks of any --{flag}; leave it out')
+            raise UserError(f'{args.path}: only a backbone, for networks of any --{flag}; leave it out')
 
 
 def describe(state, name, args):
@@ -191,7 +187,7 @@ def describe(state, name, args):
         ValueError: the arguments or the file of names do not go with it.
     """
     if 'semantic_seg_conv.bias' not in state:
-        raise CheckpointError(f'{args.path}: lacks semantic_seg_conv.bias, which tells the number of classes')
+        raise UserError(f'{args.path}: lacks semantic_seg_conv.bias, which tells the number of classes')
     classes = name_classes(state['semantic_seg_conv.bias'].size, args.path, args.classes)
     size = published_size(args.path) if args.input_size is None else args.input_size
     anchors = args.anchors or ('pascal' if 'pascal' in Path(args.path).stem else 'coco')
@@ -215,17 +211,17 @@ def name_classes(count, path, names_path=None):
     Returns:
         `Classes`.
     Raises:
-        CheckpointError: there are more or fewer names.
+        UserError: there are more or fewer names.
         OSError: the file of names cannot be read.
     """
     if names_path is None:
         if count != len(COCO):
-            raise CheckpointError(f"{path}: {count} classes, not COCO's {len(COCO)}; give a text file with "
+            raise UserError(f"{path}: {count} classes, not COCO's {len(COCO)}; give a text file with "
                                   f'their names, one a line: --classes NAMES')
         return COCO
     names, ids = read_names(names_path)
     if len(names) != count:
-        raise CheckpointError(f'{names_path}: {len(names)} names, but {path} has {count} classes')
+        raise UserError(f'{names_path}: {len(names)} names, but {path} has {count} classes')
     return Classes(names, ids)
 
 
@@ -235,12 +231,12 @@ def read_names(path):
         try:
             classes = read_classes(records_of(parse(path), 'categories'))
         except ValueError as error:
-            raise CheckpointError(f'{path}: {error}') from None
+            raise UserError(f'{path}: {error}') from None
         return classes.names, classes.ids
     try:
         lines = Path(path).read_text('utf-8-sig').splitlines()
     except UnicodeDecodeError:
-        raise CheckpointError(f'{path}: not a text file in UTF-8; save it as such') from None
+        raise UserError(f'{path}: not a text file in UTF-8; save it as such') from None
     names = [line.strip() for line in lines if line.strip()]
     return names, range(1, len(names) + 1)
 
@@ -276,7 +272,7 @@ def rename(state, shapes, complaint):
     Returns:
         dict of arrays by our name.
     Raises:
-        CheckpointError: there are others than the network has, or they have other shapes.
+        UserError: there are others than the network has, or they have other shapes.
     """
     public = {name: name.replace('._mean', '.running_mean').replace('._variance', '.running_var')
               for name in shapes}
@@ -289,7 +285,7 @@ def rename(state, shapes, complaint):
     found = [f'{problem} {", ".join(names[:3])} ({len(names)} in all)'
              for problem, names in problems.items() if names]
     if found:
-        raise CheckpointError(f'{complaint} {"; ".join(found)}')
+        raise UserError(f'{complaint} {"; ".join(found)}')
     return {ours: state[name] for ours, name in public.items()}
 
 

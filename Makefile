@@ -1,4 +1,4 @@
-# make demo        set up, and draw masks on the pictures in images/test
+# make demo        set up, and draw masks on the images in images/test
 # make test        set up, and run all tests under Paddle 3
 # make test-paddle2  the same under Paddle 2.6.2, the version that paddlepaddle-gpu has on PyPI
 # make soak        kill a training run and a submission 200 times each, in half an hour and more

@@ -1,6 +1,6 @@
-"""Find objects in pictures, videos or what a camera sees, and draw them: masks, boxes, names and scores.
+"""Find objects in images, videos or what a camera sees, and draw them: masks, boxes, names and scores.
 
-    python demo.py --images my/pictures my/video.mp4 --out my/results
+    python demo.py --images my/images my/video.mp4 --out my/results
 """
 import argparse
 import contextlib
@@ -11,16 +11,16 @@ import time
 from functools import partial
 from itertools import takewhile
 
-from command_line import count, given_path, prediction_flags, predictor_of, run
-from data.images import SUFFIXES, PictureError, read_picture, write_picture
-from model.checkpoint import CheckpointError
+from data.images import SUFFIXES, ImageError, read_image, write_image
+from prediction.arguments import prediction_flags, predictor_of
 from prediction.finding import INTERRUPTED, Job, interruptible, taking
 from prediction.footage import camera, video
 from prediction.formats import MASKS, coco_file, earlier_masks, labelme_file, write_labelme, write_masks
 from prediction.sources import find_sources
-from system.device import DeviceError
+from system.arguments import nonempty_path, positive_int
+from system.command import run
 from system.files import check_writable
-from system.messages import counted, one_line
+from system.messages import one_line, pluralize
 
 WRITTEN = set(SUFFIXES) - {'.gif'}
 
@@ -29,8 +29,8 @@ def parse_arguments(argv=None):
     parser = argparse.ArgumentParser(
         parents=[own_flags(), prediction_flags('weights/shapes.pd', 0.3)],
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description='Find the objects in pictures, videos or what a camera sees, and draw them: masks, boxes,\n'
-                    'names and scores. Pictures that cannot be read are named and skipped, and the exit\n'
+        description='Find the objects in images, videos or what a camera sees, and draw them: masks, boxes,\n'
+                    'names and scores. Images that cannot be read are named and skipped, and the exit\n'
                     'status is 1.',
         epilog='examples:\n'
                '  python demo.py --images holiday "more/*.jpg" --out drawn\n'
@@ -49,25 +49,25 @@ def parse_arguments(argv=None):
 def own_flags():
     """What to look at and what to make of it: ArgumentParser, a parent. Help shows these before the other parent's."""
     parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument('--images', type=given_path, nargs='+', default=['images/test'],
-                        help='pictures, videos, folders of them, patterns such as "a/*.jpg", or the number of a camera '
+    parser.add_argument('--images', type=nonempty_path, nargs='+', default=['images/test'],
+                        help='images, videos, folders of them, patterns such as "a/*.jpg", or the number of a camera '
                              '(default: images/test)')
-    parser.add_argument('--out', type=given_path, default='images/res',
-                        help='folder for what is drawn. Pictures keep their names, videos become .mp4, without sound '
+    parser.add_argument('--out', type=nonempty_path, default='images/res',
+                        help='folder for what is drawn. Images keep their names, videos become .mp4, without sound '
                              '(default: %(default)s)')
     parser.add_argument('--no_draw', action='store_true', help='draw nothing, only save (default: off)')
-    parser.add_argument('--save_json', type=given_path, metavar='FILE',
-                        help='write COCO-style annotations with scores, of masks as run lengths; pictures keep '
+    parser.add_argument('--save_json', type=nonempty_path, metavar='FILE',
+                        help='write COCO-style annotations with scores, of masks as run lengths; images keep '
                              'their names, and frames of videos and cameras are named NAME#NUMBER (default: off)')
     parser.add_argument('--polygons', action='store_true',
                         help='masks as polygons in that file, to within a pixel (default: off)')
     parser.add_argument('--save_masks', choices=MASKS,
-                        help='write masks into --out as PNG: ids, one file a picture, of 16 bits, with the number of '
+                        help='write masks into --out as PNG: ids, one file an image, of 16 bits, with the number of '
                              'the object that each pixel belongs to; or objects, a file for each object (default: off)')
-    parser.add_argument('--save_labelme', type=given_path, metavar='DIR',
-                        help='write a file for labelme (github.com/wkentaro/labelme) for each picture that has none, '
-                             "to correct by hand; labelme opens both if it is the pictures' own folder (default: off)")
-    parser.add_argument('--batch_size', type=count, default=1,
+    parser.add_argument('--save_labelme', type=nonempty_path, metavar='DIR',
+                        help='write a file for labelme (github.com/wkentaro/labelme) for each image that has none, '
+                             "to correct by hand; labelme opens both if it is the images' own folder (default: off)")
+    parser.add_argument('--batch_size', type=positive_int, default=1,
                         help='frames of a video that go through the network together; a GPU likes more '
                              '(default: %(default)s)')
     return parser
@@ -76,25 +76,15 @@ def own_flags():
 def main(argv=None):
     """Find, draw and save. Returns the exit status."""
     args = parse_arguments(argv)
-    try:
-        sources = find_sources(args.images)
-        check_flags(args, sources)
-        predictor = predictor_of(args)
-        if not args.no_draw or args.save_masks:
-            make_folder(args.out)
-        with interruptible() as wished, open_savers(args, predictor.classes) as savers:
-            saved = [args.save_json, args.save_masks and args.out, args.save_labelme]
-            job = Job(predictor, args.obj_threshold, args.out, not args.no_draw, savers, tuple(filter(None, saved)))
-            return look(job, sources, args.batch_size, wished)
-    except (CheckpointError, DeviceError, PictureError) as error:
-        print(f'demo.py: error: {error}', file=sys.stderr)
-        return 2
-    except BrokenPipeError:  # which `run` takes for what it is
-        raise
-    except OSError as error:
-        place = one_line(error.filename or args.save_json)
-        print(f'demo.py: error: {place}: cannot be written ({error.strerror})', file=sys.stderr)
-        return 2
+    sources = find_sources(args.images)
+    check_flags(args, sources)
+    predictor = predictor_of(args)
+    if not args.no_draw or args.save_masks:
+        make_folder(args.out)
+    with interruptible() as wished, open_savers(args, predictor.classes) as savers:
+        saved = [args.save_json, args.save_masks and args.out, args.save_labelme]
+        job = Job(predictor, args.obj_threshold, args.out, not args.no_draw, savers, tuple(filter(None, saved)))
+        return look(job, sources, args.batch_size, wished)
 
 
 def look(job, sources, batch_size, wished):
@@ -103,7 +93,7 @@ def look(job, sources, batch_size, wished):
     Returns:
         The exit status: 1 if something was skipped, `INTERRUPTED`.
     """
-    taken, status = set(), pictures(job, sources.pictures, wished)
+    taken, status = set(), images(job, sources.images, wished)
     tasks = [*(partial(video, job, path, batch_size, taken, wished) for path in sources.videos),
              *(partial(camera, job, number, taken, wished) for number in sources.cameras)]
     for task in tasks:
@@ -117,15 +107,15 @@ def check_flags(args, sources):
     """What is drawn must not take the place of what was named.
 
     Raises:
-        PictureError: it would, or flags and sources do not go together.
+        ImageError: it would, or flags and sources do not go together.
         OSError: a file cannot be written.
     """
     for path in sources.paths:
         if os.path.exists(args.out) and args.out.samefile(path.parent):
-            raise PictureError(f'{args.out}: --out is where the pictures are, and they would be overwritten; '
+            raise ImageError(f'{args.out}: --out is where the images are, and they would be overwritten; '
                                'name another folder')
-    if args.save_labelme and not sources.pictures:
-        raise PictureError('--save_labelme is for pictures; labelme has no videos')
+    if args.save_labelme and not sources.images:
+        raise ImageError('--save_labelme is for images; labelme has no videos')
     if args.save_json:
         check_writable(args.save_json)
 
@@ -135,7 +125,7 @@ def open_savers(args, classes):
     """The savers that the flags ask for."""
     with contextlib.ExitStack() as stack:
         savers = []
-        if args.save_labelme:  # the first, as it may refuse a picture
+        if args.save_labelme:  # the first, as it may refuse an image
             savers.append(labelme_saver(args.save_labelme, classes))
         if args.save_json:
             add = stack.enter_context(coco_file(args.save_json, classes, args.polygons))
@@ -156,7 +146,7 @@ def labelme_saver(folder, classes):
             return
         file = labelme_file(folder, path)
         if file in written:
-            raise PictureError(f'{path}: would be labelled over {file}, of another picture; rename one')
+            raise ImageError(f'{path}: would be labelled over {file}, of another image; rename one')
         if file.exists():
             print(one_line(f'{path}: has labels already, which are kept; remove {file} to write them anew'),
                   file=sys.stderr)
@@ -170,63 +160,63 @@ def make_folder(out):
     """Makes a folder, and makes sure that files can be written to it.
 
     Raises:
-        PictureError: they cannot.
+        ImageError: they cannot.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=out).close()
     except OSError as error:
-        raise PictureError(f'{out}: cannot be a folder for the drawn pictures ({error.strerror}); '
+        raise ImageError(f'{out}: cannot be a folder for the drawn images ({error.strerror}); '
                            'name another one') from error
 
 
-def pictures(job, paths, wished):
-    """Finds the objects in each picture and tells about it.
+def images(job, paths, wished):
+    """Finds the objects in each image and tells about it.
 
     Returns:
-        The exit status: 1 if a picture was skipped, `INTERRUPTED`.
+        The exit status: 1 if an image was skipped, `INTERRUPTED`.
     """
     started, times, taken = time.perf_counter(), [], set()
     for path in takewhile(lambda _: not wished, paths):
         out = job.out / drawn_name(path)
         try:
             with taking(job, path, out, taken):
-                number, seconds = picture(job, path, out)
-        except PictureError as problem:
+                number, seconds = image(job, path, out)
+        except ImageError as problem:
             print(f'skipped: {problem}', file=sys.stderr)
             continue
         times.append(seconds)
-        print(f'{one_line(path.name)}: {counted(number, "object")}, {1000 * seconds:.0f} ms', flush=True)
+        print(f'{one_line(path.name)}: {pluralize(number, "object")}, {1000 * seconds:.0f} ms', flush=True)
     if times:
-        print(f'{len(times)} of {counted(len(paths), "picture")} in {time.perf_counter() - started:.1f} s with reading '
+        print(f'{len(times)} of {pluralize(len(paths), "image")} in {time.perf_counter() - started:.1f} s with reading '
               f'and {"drawing" if job.draws else "saving"}; finding the objects took '
-              f'{1000 * sum(times) / len(times):.0f} ms a picture. Results are in {job.places(job.out)}', flush=True)
+              f'{1000 * sum(times) / len(times):.0f} ms an image. Results are in {job.places(job.out)}', flush=True)
     if wished:
         print('demo.py: interrupted; files that were written are whole', file=sys.stderr)
         return INTERRUPTED
     return 0 if len(times) == len(paths) else 1
 
 
-def picture(job, path, out):
-    """Finds the objects in one picture.
+def image(job, path, out):
+    """Finds the objects in one image.
 
     Returns:
         The number of objects and the seconds that finding them took.
     Raises:
-        PictureError: a picture cannot be read or written.
+        ImageError: an image cannot be read or written.
     """
-    pixels = read_picture(path)
+    pixels = read_image(path)
     started = time.perf_counter()
     detections, = job.find([pixels])
     seconds = time.perf_counter() - started
     job.keep(path.name, path, detections)
     if job.draws:
-        write_picture(out, job.drawn(pixels, detections))
+        write_image(out, job.drawn(pixels, detections))
     return len(detections), seconds
 
 
 def drawn_name(path):
-    """The picture's own name, with .png appended where its format cannot be written."""
+    """The image's own name, with .png appended where its format cannot be written."""
     return path.name if path.suffix.lower() in WRITTEN else path.name + '.png'
 
 

@@ -7,18 +7,18 @@ import json
 import sys
 from pathlib import Path
 
-from command_line import batch_flags, count, given_path, prediction_flags, predictor_of, run
-from data.coco import AnnotationError, CocoDataset
+from data.coco import CocoDataset
 from evaluation.error_analysis import Errors
 from evaluation.evaluate import check_classes, evaluate, evaluate_results
 from evaluation.report import write_report
-from evaluation.results import ResultsError, read_results
-from model.checkpoint import CheckpointError
-from system.device import DeviceError
+from evaluation.results import read_results
+from prediction.arguments import batch_flags, prediction_flags, predictor_of
+from system.arguments import nonempty_path, positive_int
+from system.command import run
+from system.errors import UserError
 from system.files import check_writable, replacing
 from system.messages import one_line
-from system.worker_pool import WorkerError
-from visualization.curves import LogError, read_log
+from visualization.curves import read_log
 
 WARNINGS_SHOWN = 5
 
@@ -26,23 +26,23 @@ WARNINGS_SHOWN = 5
 def parse_arguments(argv=None):
     parser = argparse.ArgumentParser(
         parents=[prediction_flags('./pretrained_resnet50dcn', 0.05), batch_flags()],
-        description='Judge a checkpoint on a COCO-style dataset: the twelve figures of pycocotools for boxes '
-                    'and for masks, AP by the IoU of a hit, and AP by class. Pictures that cannot be read count as '
+        description='ImageEvaluator a checkpoint on a COCO-style dataset: the twelve figures of pycocotools for boxes '
+                    'and for masks, AP by the IoU of a hit, and AP by class. Images that cannot be read count as '
                     'having no detections; they are listed, and the exit status is 1.')
     parser.add_argument('--valid_images_path', default='../COCO/val2017',
-                        help='folder of the pictures (default: %(default)s)')
+                        help='folder of the images (default: %(default)s)')
     parser.add_argument('--valid_anno_path', default='../COCO/annotations/instances_val2017.json',
                         help='their annotation file (default: %(default)s)')
-    parser.add_argument('--max_images', type=count,
-                        help='judge on so many pictures only, the first (default: all)')
-    parser.add_argument('--results', type=given_path, metavar='FILE',
+    parser.add_argument('--max_images', type=positive_int,
+                        help='judge on so many images only, the first (default: all)')
+    parser.add_argument('--results', type=nonempty_path, metavar='FILE',
                         help='judge this file of results, such as test_dev.py writes, instead of a checkpoint; needs '
-                             'no pictures (default: none)')
-    parser.add_argument('--json', type=given_path, metavar='FILE',
+                             'no images (default: none)')
+    parser.add_argument('--json', type=nonempty_path, metavar='FILE',
                         help='also write every figure to this file, for machines (default: none)')
-    parser.add_argument('--report', type=given_path, metavar='FILE',
+    parser.add_argument('--report', type=nonempty_path, metavar='FILE',
                         help='also write a page to look at in a browser, such as results/report.html: figures, curves, '
-                             'AP by class, what was taken for what, and the worst pictures (default: none)')
+                             'AP by class, what was taken for what, and the worst images (default: none)')
     args = parser.parse_args(argv)
     if args.json and args.json == args.report:
         parser.error('--json and --report are to be two files')
@@ -52,51 +52,41 @@ def parse_arguments(argv=None):
 def main(argv=None):
     """Print the figures. Returns the exit status."""
     args = parse_arguments(argv)
-    try:
-        dataset = read_dataset(args.valid_anno_path, args.valid_images_path, pictures=not args.results)
-        for path in filter(None, (args.json, args.report)):
-            check_writable(path)
-        errors = Errors(len(dataset.classes)) if args.report else None
-        figures, problems = (judge_results if args.results else judge_checkpoint)(args, dataset, errors)
-        print(figures, flush=True)
-        if args.json:
-            write_figures(args.json, figures, dataset.classes, problems)
-        if args.report:
-            write_report(args.report, dataset, figures, errors, about(args), problems, log_of(args), args.num_workers)
-            print(f'\nOpen {one_line(args.report)} in a browser')
-    except (AnnotationError, CheckpointError, DeviceError, ResultsError, WorkerError) as error:
-        print(f'eval.py: error: {error}', file=sys.stderr)
-        return 2
-    except BrokenPipeError:  # which `run` takes for what it is
-        raise
-    except OSError as error:
-        print(f'eval.py: error: {one_line(error.filename or args.json)}: cannot be written ({error.strerror}); check '
-              'that its folder may be written to and has room', file=sys.stderr)
-        return 2
+    dataset = read_dataset(args.valid_anno_path, args.valid_images_path, images=not args.results)
+    for path in filter(None, (args.json, args.report)):
+        check_writable(path)
+    errors = Errors(len(dataset.classes)) if args.report else None
+    figures, problems = (evaluate_results_file if args.results else evaluate_checkpoint)(args, dataset, errors)
+    print(figures, flush=True)
+    if args.json:
+        write_metrics(args.json, figures, dataset.classes, problems)
+    if args.report:
+        write_report(args.report, dataset, figures, errors, about(args), problems, log_of(args), args.num_workers)
+        print(f'\nOpen {one_line(args.report)} in a browser')
     if problems:
-        print(*problems, f'Pictures that count as having no detections: {len(problems)}', sep='\n',
+        print(*problems, f'Images that count as having no detections: {len(problems)}', sep='\n',
               file=sys.stderr)
     return 1 if problems else 0
 
 
-def judge_checkpoint(args, dataset, errors):
-    """`AveragePrecision` of the checkpoint, and a line for each picture that could not be read. `Errors` are added."""
+def evaluate_checkpoint(args, dataset, errors):
+    """`AveragePrecision` of the checkpoint, and a line for each image that could not be read. `Errors` are added."""
     predictor = predictor_of(args)
     check_classes(dataset, predictor.classes)
     return evaluate(predictor, dataset, args.batch_size, args.max_images, args.num_workers, errors)
 
 
-def judge_results(args, dataset, errors):
+def evaluate_results_file(args, dataset, errors):
     """The same of the file of results, and no problems."""
     boxes, masks = read_results(args.results, dataset)
     return evaluate_results(dataset, boxes, masks, args.max_images, args.num_workers, errors), []
 
 
-def read_dataset(annotations_path, images_path, pictures):
-    """The dataset, after a look at what is wrong with it, and if they are needed for its pictures."""
+def read_dataset(annotations_path, images_path, images):
+    """The dataset, after a look at what is wrong with it, and if they are needed for its images."""
     dataset = CocoDataset(annotations_path, images_path)
     dataset.check_annotations()
-    if pictures:
+    if images:
         dataset.check_folder()
     if dataset.warnings:
         print(*dataset.warnings[:WARNINGS_SHOWN], f'Annotations that are left out: {len(dataset.warnings)}',
@@ -104,7 +94,7 @@ def read_dataset(annotations_path, images_path, pictures):
     return dataset
 
 
-def write_figures(path, figures, classes, problems):
+def write_metrics(path, figures, classes, problems):
     """Writes every figure as JSON, from 0 to 1, or null where there is nothing to be found."""
     def known(value):
         return None if value < 0 else value
@@ -126,7 +116,7 @@ def about(args):
     choices = ', '.join(f'{name} {getattr(args, name)}'
                         for name in ('obj_threshold', 'nms_threshold', 'top_k', 'cross_class_nms'))
     judged = {'results': args.results} if args.results else {'weights': args.model_path, 'thresholds': choices}
-    first = {'pictures': f'the first {args.max_images}'} if args.max_images else {}
+    first = {'images': f'the first {args.max_images}'} if args.max_images else {}
     return {name: str(value) for name, value in {**judged, 'annotations': args.valid_anno_path, **first}.items()}
 
 
@@ -134,7 +124,7 @@ def log_of(args):
     """The log of the run that a checkpoint is of, None where it is not beside it."""
     try:
         return None if args.results else read_log(Path(args.model_path).absolute().parent / 'log.jsonl')
-    except LogError:
+    except UserError:
         return None
 
 

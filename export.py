@@ -4,18 +4,18 @@
 """
 import argparse
 import os
-import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from command_line import given_path, run
-from data.images import PictureError, read_picture
-from engines.export import ExportError, to_onnx, to_paddle
-from engines.onnx_engine import OnnxError
+from data.images import read_image
+from engines.export import to_onnx, to_paddle
 from engines.selection import rescorer_path
-from model.checkpoint import CheckpointError, halve, load_checkpoint, save_checkpoint
+from model.checkpoint import halve, load_checkpoint, save_checkpoint
+from system.arguments import nonempty_path
+from system.command import run
+from system.errors import UserError
 from system.files import replacing
 from system.messages import one_line
 
@@ -26,7 +26,7 @@ def parse_arguments(argv=None):
     parser = argparse.ArgumentParser(
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description='Export a checkpoint, after a look whether the exported network gives what Paddle gives.\n\n'
-                    "  onnx     X.onnx: pictures of the network's size, float32 [n, size, size, 3], BGR, 0 to 255,\n"
+                    "  onnx     X.onnx: images of the network's size, float32 [n, size, size, 3], BGR, 0 to 255,\n"
                     '           to boxes, scores, coefficients and prototypes; and X_mask_iou.onnx, which re-scores\n'
                     '           masks. docs/deployment.md has a program that needs nothing else.\n'
                     '  paddle   a folder of the same for Paddle Inference\n'
@@ -34,18 +34,18 @@ def parse_arguments(argv=None):
         epilog='examples:\n'
                '  python export.py --model_path weights/step0010000-ep003-loss5.715.pd --out mine.onnx\n'
                '  python demo.py --model_path mine.onnx')
-    parser.add_argument('--model_path', type=given_path, required=True, help='folder of the checkpoint')
+    parser.add_argument('--model_path', type=nonempty_path, required=True, help='folder of the checkpoint')
     parser.add_argument('--format', choices=('onnx', 'paddle', 'half'), default='onnx', help='(default: %(default)s)')
-    parser.add_argument('--out', type=given_path,
+    parser.add_argument('--out', type=nonempty_path,
                         help='what to write (default: beside the checkpoint, X.onnx, X_paddle or X_half.pd)')
     parser.add_argument('--with_nms', action='store_true',
-                        help='put Fast NMS into the network too: it then gives the 100 best boxes of each picture, '
+                        help='put Fast NMS into the network too: it then gives the 100 best boxes of each image, '
                              'with classes, scores and coefficients (default: off)')
     parser.add_argument('--winograd', action='store_true',
                         help="for ONNX Runtime on a CPU: large 3x3 convolutions in Winograd's way, which takes a fifth "
                              'less time and makes the file larger (default: off)')
-    parser.add_argument('--picture', type=given_path, default=Path(__file__).parent / 'images/test/shapes_2000004.jpg',
-                        help='picture to compare the networks on (default: one of images/test)')
+    parser.add_argument('--image', type=nonempty_path, default=Path(__file__).parent / 'images/test/shapes_2000004.jpg',
+                        help='image to compare the networks on (default: one of images/test)')
     args = parser.parse_args(argv)
     if args.winograd and args.format != 'onnx':
         parser.error('--winograd goes with --format onnx alone')
@@ -59,23 +59,14 @@ def main(argv=None):
     args = parse_arguments(argv)
     place = Path(os.path.abspath(args.model_path))
     out = Path(os.path.abspath(args.out or place.parent / (place.stem + SUFFIXES[args.format])))
-    try:
-        if args.format == 'onnx' and out.suffix != '.onnx':
-            raise CheckpointError(f'{out}: is to end in .onnx, by which the scripts know it; name another --out')
-        if args.format != 'onnx' and out.exists():
-            raise CheckpointError(f'{out}: exists; remove it or name another --out')
-        checkpoint = load_checkpoint(args.model_path)
-        if checkpoint.backbone_only and args.format != 'half':
-            raise CheckpointError(f'{args.model_path}: only a backbone; there is nothing to predict with yet')
-        written = EXPORTERS[args.format](args, checkpoint, out)
-    except (CheckpointError, ExportError, OnnxError, PictureError) as error:
-        print(f'export.py: error: {error}', file=sys.stderr)
-        return 2
-    except BrokenPipeError:  # which `run` takes for what it is
-        raise
-    except OSError as error:
-        print(f'export.py: error: {one_line(out)}: cannot be written ({error.strerror})', file=sys.stderr)
-        return 2
+    if args.format == 'onnx' and out.suffix != '.onnx':
+        raise UserError(f'{out}: is to end in .onnx, by which the scripts know it; name another --out')
+    if args.format != 'onnx' and out.exists():
+        raise UserError(f'{out}: exists; remove it or name another --out')
+    checkpoint = load_checkpoint(args.model_path)
+    if checkpoint.backbone_only and args.format != 'half':
+        raise UserError(f'{args.model_path}: only a backbone; there is nothing to predict with yet')
+    written = EXPORTERS[args.format](args, checkpoint, out)
     for path in written:
         files = path.iterdir() if path.is_dir() else [path]
         print(f'Wrote {one_line(path)}, {sum(file.stat().st_size for file in files) / 1e6:.1f} MB')
@@ -85,8 +76,8 @@ def main(argv=None):
 def write_onnx(args, checkpoint, out):
     """Writes ONNX files. Returns their paths."""
     paths = out, rescorer_path(out)
-    picture = prepared(args.picture, checkpoint.config.input_size)
-    contents = to_onnx(checkpoint, args.model_path, picture, args.with_nms, args.winograd)
+    image = prepared(args.image, checkpoint.config.input_size)
+    contents = to_onnx(checkpoint, args.model_path, image, args.with_nms, args.winograd)
     written = [(path, content) for path, content in zip(paths, contents) if content is not None]
     for path, content in written:
         with replacing(path, 'wb') as file:
@@ -98,7 +89,7 @@ def write_onnx(args, checkpoint, out):
 
 def write_paddle(args, checkpoint, out):
     """Writes a folder for Paddle Inference. Returns its path."""
-    to_paddle(checkpoint, args.model_path, out, prepared(args.picture, checkpoint.config.input_size), args.with_nms)
+    to_paddle(checkpoint, args.model_path, out, prepared(args.image, checkpoint.config.input_size), args.with_nms)
     return [out]
 
 
@@ -109,8 +100,8 @@ def write_half(args, checkpoint, out):
 
 
 def prepared(path, size):
-    """A picture as the network takes it, float32 [size, size, 3]."""
-    return cv2.resize(read_picture(path).astype(np.float32), (size, size), interpolation=cv2.INTER_LINEAR)
+    """An image as the network takes it, float32 [size, size, 3]."""
+    return cv2.resize(read_image(path).astype(np.float32), (size, size), interpolation=cv2.INTER_LINEAR)
 
 
 EXPORTERS = {'onnx': write_onnx, 'paddle': write_paddle, 'half': write_half}

@@ -1,4 +1,4 @@
-"""The masks that a checkpoint finds in the pictures of test-dev, in the file that COCO's server takes.
+"""The masks that a checkpoint finds in the images of test-dev, in the file that COCO's server takes.
 
     python test_dev.py --model_path weights/yolact_plus_resnet50.pd
 """
@@ -16,38 +16,38 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from command_line import batch_flags, given_path, prediction_flags, predictor_of, run, thresholds
-from data.coco import AnnotationError, CocoDataset
+from data.coco import CocoDataset
 from engines.selection import model_files
 from evaluation.evaluate import check_classes
 from evaluation.results import to_coco, write_results
-from model.checkpoint import CheckpointError
+from prediction.arguments import batch_flags, prediction_flags, predictor_of, thresholds
 from prediction.pipeline import in_batches, predict
-from system.device import DeviceError, choose_device
+from system.arguments import nonempty_path
+from system.command import run
+from system.device import choose_device
 from system.files import check_writable, replacing
 from system.journal import Journal
 from system.messages import one_line
-from system.worker_pool import WorkerError
 
 
 def parse_arguments(argv=None):
     parser = argparse.ArgumentParser(
         parents=[prediction_flags('./pretrained_resnet50dcn', 0.05), batch_flags()],
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description='Write the masks that a checkpoint finds in the pictures of COCO test-dev, or of any file that\n'
-                    "lists pictures, as COCO's server takes them: as JSON and as a .zip of that. The boxes go into\n"
+        description='Write the masks that a checkpoint finds in the images of COCO test-dev, or of any file that\n'
+                    "lists images, as COCO's server takes them: as JSON and as a .zip of that. The boxes go into\n"
                     'files of their own, with _bbox in their names, for the server judges them apart.\n\n'
                     'A run that was stopped goes on where it was when the same command is given again, and writes\n'
-                    'the same files. Pictures that cannot be read are left out; they are listed at the end, and\n'
+                    'the same files. Images that cannot be read are left out; they are listed at the end, and\n'
                     'the exit status is 1.',
-        epilog='several GPUs, or several processes on a CPU, take turns with the pictures:\n'
+        epilog='several GPUs, or several processes on a CPU, take turns with the images:\n'
                '  python -m paddle.distributed.launch test_dev.py ...\n'
                '  python -m paddle.distributed.launch --nproc_per_node 2 --backend gloo test_dev.py ...')
     parser.add_argument('--test_images_path', default='../COCO/test2017',
-                        help='folder of the pictures (default: %(default)s)')
+                        help='folder of the images (default: %(default)s)')
     parser.add_argument('--test_anno_path', default='../COCO/annotations/image_info_test-dev2017.json',
-                        help='file that lists the pictures and the classes (default: %(default)s)')
-    parser.add_argument('--out', type=given_path,
+                        help='file that lists the images and the classes (default: %(default)s)')
+    parser.add_argument('--out', type=nonempty_path,
                         default='results/detections_test-dev2017_yolactplus_results.json',
                         help='file to write (default: %(default)s)')
     args = parser.parse_args(argv)
@@ -59,49 +59,35 @@ def parse_arguments(argv=None):
 def main(argv=None):
     """Write the files. Returns the exit status."""
     args = parse_arguments(argv)
-    from system.distributed import ParallelError, join  # imports Paddle, which takes seconds; --help need not
-    try:
-        dataset = CocoDataset(args.test_anno_path, args.test_images_path)
-        dataset.check_folder()
-        choose_device(args.device)
-        rank, processes = join()
-        with answering_requests_to_stop():
-            predictor = predictor_of(args)
-            check_classes(dataset, predictor.classes)
-            for path in files_of(args.out).values():
-                check_writable(path)
-                check_writable(path.with_suffix('.zip'))
-            problems = work(args, predictor, dataset, rank, processes)
-    except (AnnotationError, CheckpointError, DeviceError, WorkerError) as error:
-        print(f'test_dev.py: error: {error}', file=sys.stderr)
-        return 2
-    except ParallelError as error:
-        print(f'test_dev.py: error: {error}. The same command goes on from here', file=sys.stderr)
-        return 2
-    except BrokenPipeError:  # which `run` takes for what it is
-        raise
-    except OSError as error:
-        place = one_line(error.filename or args.out)
-        print(f'test_dev.py: error: {place}: cannot be written ({error.strerror}); check that its folder may be '
-              'written to and has room, and give the same command again', file=sys.stderr)
-        return 2
+    from system.distributed import join  # imports Paddle, which takes seconds; --help need not
+    dataset = CocoDataset(args.test_anno_path, args.test_images_path)
+    dataset.check_folder()
+    choose_device(args.device)
+    rank, processes = join()
+    with answering_requests_to_stop():
+        predictor = predictor_of(args)
+        check_classes(dataset, predictor.classes)
+        for path in files_of(args.out).values():
+            check_writable(path)
+            check_writable(path.with_suffix('.zip'))
+        problems = work(args, predictor, dataset, rank, processes)
     if rank:
         return 0
     if problems:
-        print(*problems, f'Pictures that were left out: {len(problems)}', sep='\n', file=sys.stderr)
-    print(f'Wrote what was found in {len(dataset) - len(problems)} pictures to {one_line(args.out)}, and as a .zip')
+        print(*problems, f'Images that were left out: {len(problems)}', sep='\n', file=sys.stderr)
+    print(f'Wrote what was found in {len(dataset) - len(problems)} images to {one_line(args.out)}, and as a .zip')
     return 1 if problems else 0
 
 
 @contextlib.contextmanager
 def answering_requests_to_stop():
     """A line for those that come, where Paddle would print pages. The launcher's come twice."""
-    from system.distributed import ParallelError, others_end
+    from system.distributed import DistributedError, peer_lost
 
     def stop(*_):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        if others_end():
-            raise ParallelError
+        if peer_lost():
+            raise DistributedError
         print('test_dev.py: stopped; the same command goes on from here', file=sys.stderr)
         sys.exit(128 + signal.SIGTERM)
     signal.signal(signal.SIGTERM, stop)
@@ -118,41 +104,41 @@ def files_of(out):
 
 
 def work(args, predictor, dataset, rank, processes):
-    """This process's share of the pictures, and in the first process the files, when the others are done.
+    """This process's share of the images, and in the first process the files, when the others are done.
 
     Returns:
-        list of str, a line for each picture that is left out; in the first process.
+        list of str, a line for each image that is left out; in the first process.
     """
-    from system.distributed import wait_for_all
+    from system.distributed import barrier
     batches = in_batches(dataset.images, args.batch_size)
     journal = Journal(args.out.with_name(f'.{args.out.name}.{fingerprint(args)}.parts'))
     done = journal.pieces()
     if done and rank == 0:
-        print(f'Going on: {sum(len(batches[piece]) for piece in done)} of {len(dataset)} pictures are done',
+        print(f'Going on: {sum(len(batches[piece]) for piece in done)} of {len(dataset)} images are done',
               file=sys.stderr)
     write = journal.writer(rank)
     mine = range(rank, len(batches), processes)
     todo = [piece for piece in mine if piece not in done]
     describe = functools.partial(both_kinds, dataset.classes)
-    with tqdm(total=sum(len(batches[piece]) for piece in mine), unit=' pictures', mininterval=1, disable=rank > 0,
+    with tqdm(total=sum(len(batches[piece]) for piece in mine), unit=' images', mininterval=1, disable=rank > 0,
               initial=sum(len(batches[piece]) for piece in mine if piece in done)) as bar:
         found = predict(predictor, (batches[piece] for piece in todo), describe, args.num_workers)
         for piece, (described, problems) in zip(todo, found):
             write(piece, {'mask': [entry for masks, _ in described for entry in masks],
                           'box': [entry for _, boxes in described for entry in boxes], 'problems': problems},
-                  final=not problems)  # pictures may be mended meanwhile
+                  final=not problems)  # images may be mended meanwhile
             bar.update(len(described) + len(problems))
-    wait_for_all()
+    barrier()
     problems = []
     if rank == 0:
         problems = write_files(args.out, journal, range(len(batches)))
         journal.remove()
-    wait_for_all()  # the launcher ends all when one has ended
+    barrier()  # the launcher ends all when one has ended
     return problems
 
 
 def fingerprint(args):
-    """Changes with whatever changes what is found: weights, pictures, thresholds, batches and what computes them."""
+    """Changes with whatever changes what is found: weights, images, thresholds, batches and what computes them."""
     folder = os.path.abspath(args.test_images_path)
     choices = thresholds(args), folder, args.batch_size, args.device, args.engine, args.amp, args.precision
     digest = hashlib.sha256(json.dumps(choices).encode())
@@ -161,16 +147,16 @@ def fingerprint(args):
     return digest.hexdigest()[:12]
 
 
-def both_kinds(classes, picture, detections):
-    """A picture's detections as entries of masks and as entries of boxes."""
-    return [to_coco(detections, picture.id, classes, kind) for kind in ('mask', 'box')]
+def both_kinds(classes, image, detections):
+    """An image's detections as entries of masks and as entries of boxes."""
+    return [to_coco(detections, image.id, classes, kind) for kind in ('mask', 'box')]
 
 
 def write_files(out, journal, pieces):
-    """What was found, in the order of the pictures, as JSON and zipped.
+    """What was found, in the order of the images, as JSON and zipped.
 
     Returns:
-        list of str, a line for each picture that is left out.
+        list of str, a line for each image that is left out.
     """
     for kind, path in files_of(out).items():
         write_results(path, (entry for content in journal.read(pieces) for entry in content[kind]))

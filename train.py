@@ -7,19 +7,19 @@ import sys
 import time
 from typing import NamedTuple, Optional
 
-from command_line import training_arguments
-from data.coco import AnnotationError, CocoDataset
-from data.images import PictureError
+from data.coco import CocoDataset
+from data.images import ImageError
 from data.loader import Batches
 from evaluation.evaluate import check_classes, evaluate
-from model.checkpoint import CheckpointError, load_checkpoint, restore
-from model.config import ConfigError, preset
-from prediction.pipeline import default_workers
+from model.checkpoint import load_checkpoint, restore
+from model.config import preset
 from prediction.predictor import Predictor
-from system.device import DeviceError, choose_device
+from system.cpu import default_workers
+from system.device import choose_device
+from system.errors import UserError
 from system.interruption import Interruption, LeftOut
-from system.messages import counted, one_line
-from system.worker_pool import WorkerError
+from system.messages import one_line, pluralize
+from training.arguments import training_arguments
 from training.checkpoints import best_until, keep, keep_best
 from training.log import Listener, Log, say
 from training.recipe import CONF_LOSSES, MOMENTUM, WEIGHT_DECAY, Recipe, choose_recipe, learning_rate
@@ -42,8 +42,8 @@ def main(argv=None):
 
 def run_training(args, interruption):
     """Everything that may go wrong, as one line and an exit status."""
-    from model.mixed_precision import PrecisionError  # imports Paddle, which takes seconds
-    from system.distributed import ParallelError
+    from model.mixed_precision import UserError  # imports Paddle, which takes seconds
+    from system.distributed import DistributedError
     try:
         dataset = open_dataset(args.train_anno_path, args.train_images_path)
         validation = open_dataset(args.valid_anno_path, args.valid_images_path) if args.eval else None
@@ -51,10 +51,9 @@ def run_training(args, interruption):
             check_classes(validation, dataset.classes)
         args.save_dir.mkdir(parents=True, exist_ok=True)
         return train(args, start_run(args, dataset), dataset, validation, interruption)
-    except (AnnotationError, CheckpointError, DeviceError, FlagError, LossError, PictureError, PrecisionError,
-            WorkerError) as error:
+    except (UserError, ImageError) as error:
         print(f'train.py: error: {error}', file=sys.stderr)
-    except ParallelError as error:
+    except DistributedError as error:
         print(f'train.py: error: {error}. The last checkpoint is whole: go on with --pattern=1', file=sys.stderr)
     except OSError as error:
         print(f'train.py: error: {one_line(error.filename or args.save_dir)}: {error.strerror}; the last checkpoint is '
@@ -67,19 +66,11 @@ def open_dataset(annotations, images):
     dataset = CocoDataset(annotations, images)
     dataset.check_annotations()
     dataset.check_folder()
-    say(f'{annotations}: {len(dataset)} pictures, {len(dataset.classes)} classes')
+    say(f'{annotations}: {len(dataset)} images, {len(dataset.classes)} classes')
     if dataset.warnings:
         say(*dataset.warnings[:3], f'annotations that are left out: {len(dataset.warnings)}; python -m data.coco check '
                                    'names them all')
     return dataset
-
-
-class FlagError(ValueError):
-    """Flags that do not work, or not together. The message is one line for the user."""
-
-
-class LossError(ArithmeticError):
-    """Training that leads nowhere. The message is one line for the user."""
 
 
 class Run(NamedTuple):
@@ -88,7 +79,7 @@ class Run(NamedTuple):
     Attributes:
         network: `Yolact`.
         optimizer: Paddle's, of the network's parameters.
-        average: `Average` of the network; None without.
+        average: `EMA` of the network; None without.
         precision: `Precision` of a step.
         recipe: `Recipe`.
         start: step to start at.
@@ -113,7 +104,7 @@ def start_run(args, dataset):
     from model.mixed_precision import half_precision
     from model.yolact import Yolact
     from system.distributed import join
-    from training.ema import Average
+    from training.ema import EMA
     from training.precision import Precision
     choose_device(None if args.use_gpu is None else 'gpu' if args.use_gpu else 'cpu')
     precision = Precision('float32' if args.amp == 'O0' else half_precision())
@@ -129,12 +120,12 @@ def start_run(args, dataset):
     elif args.backbone_weights:
         restore(network, load_checkpoint(args.backbone_weights), args.backbone_weights, other_classes=True)
     if start >= recipe.steps:
-        raise FlagError(f'step {start} is done, and --steps={recipe.steps} asks for no more; raise it')
+        raise UserError(f'step {start} is done, and --steps={recipe.steps} asks for no more; raise it')
     if recipe.freeze_bn:
         network.freeze_batch_norm()
     optimizer = make_optimizer(network, checkpoint.velocity if checkpoint else {})
     best = best_until(args.save_dir, checkpoint.step) if checkpoint and checkpoint.step else set()
-    average = Average(network, recipe.ema, checkpoint and checkpoint.averaged) if recipe.ema else None
+    average = EMA(network, recipe.ema, checkpoint and checkpoint.averaged) if recipe.ema else None
     return Run(network, optimizer, average, precision, recipe, start, best, rank, processes)
 
 
@@ -147,10 +138,10 @@ def recipe_of(args, checkpoint, processes):
         recipe = choose_recipe(given, earlier, args.pattern == 1, processes,
                                pretrained=args.pattern == 1 or args.backbone_weights is not None)
     except ValueError as error:
-        raise CheckpointError(f'{args.model_path}: its recipe is damaged: {error}; give the flags anew, from another '
+        raise UserError(f'{args.model_path}: its recipe is damaged: {error}; give the flags anew, from another '
                               'checkpoint') from None
     if recipe.neg_threshold > recipe.pos_threshold:
-        raise FlagError(f'--neg_threshold={recipe.neg_threshold} is above --pos_threshold={recipe.pos_threshold}, and '
+        raise UserError(f'--neg_threshold={recipe.neg_threshold} is above --pos_threshold={recipe.pos_threshold}, and '
                         'an anchor between them would be both; lower it')
     return recipe
 
@@ -159,7 +150,7 @@ def configure(args, dataset, checkpoint, recipe):
     """The `Config` that the flags, the dataset and the checkpoint agree on."""
     num_classes = len(dataset.classes) + 1
     if args.num_classes not in (None, num_classes):
-        raise FlagError(f'--num_classes={args.num_classes}, but {args.train_anno_path} has {num_classes - 1} classes, '
+        raise UserError(f'--num_classes={args.num_classes}, but {args.train_anno_path} has {num_classes - 1} classes, '
                         f'which makes {num_classes} with background; leave the flag out')
     given = {name: getattr(args, name) for name in ('backbone_name', 'input_size', 'mask_dim')
              if getattr(args, name) is not None}
@@ -169,29 +160,29 @@ def configure(args, dataset, checkpoint, recipe):
             return preset(**{'backbone_name': 'resnet50dcn', 'num_classes': num_classes, 'scores': scores, **given})
         for name in given.keys() - {'input_size'}:
             if given[name] != getattr(checkpoint.config, name):
-                raise FlagError(f'--{name}={given[name]}, but {args.model_path} has '
+                raise UserError(f'--{name}={given[name]}, but {args.model_path} has '
                                 f'{getattr(checkpoint.config, name)}; leave the flag out')
         if scores != checkpoint.config.scores:
-            raise FlagError(f'--conf_loss={recipe.conf_loss} trains {scores} scores, but {args.model_path} has '
+            raise UserError(f'--conf_loss={recipe.conf_loss} trains {scores} scores, but {args.model_path} has '
                             f'{checkpoint.config.scores} ones; choose another loss, or start with --pattern=0 '
                             f'--backbone_weights={args.model_path}')
         return dataclasses.replace(checkpoint.config, **given)
-    except ConfigError as error:
-        raise FlagError(error) from None
+    except ValueError as error:
+        raise UserError(error) from None
 
 
 def open_checkpoint(args, dataset):
     """The checkpoint to go on from, which must fit the dataset and the flags."""
     checkpoint = load_checkpoint(args.model_path, training=True)
     if checkpoint.backbone_only:
-        raise CheckpointError(f'{args.model_path}: only a backbone; start from it with --pattern=0 '
+        raise UserError(f'{args.model_path}: only a backbone; start from it with --pattern=0 '
                               f'--backbone_weights={args.model_path}')
     difference = dataset.classes.difference(checkpoint.classes)
     if difference:
-        raise CheckpointError(f'{args.model_path}: other classes than {args.train_anno_path}: {difference}; to train '
+        raise UserError(f'{args.model_path}: other classes than {args.train_anno_path}: {difference}; to train '
                               f'new classes from these weights, use --pattern=0 --backbone_weights={args.model_path}')
     if None not in (args.initial_step, checkpoint.step) and args.initial_step != checkpoint.step:
-        raise CheckpointError(f'{args.model_path}: was saved at step {checkpoint.step}, not at '
+        raise UserError(f'{args.model_path}: was saved at step {checkpoint.step}, not at '
                               f'--initial_step={args.initial_step}; leave the flag out to go on from there')
     return checkpoint
 
@@ -213,29 +204,29 @@ def train(args, run, dataset, validation, interruption):
     import paddle
 
     from model.losses import Criterion
-    from system.distributed import PATIENCE, add_up, add_up_gradients, wait_for_all
+    from system.distributed import PATIENCE, all_reduce, all_reduce_gradients, barrier
     network, optimizer, precision, recipe = run.network, run.optimizer, run.precision, run.recipe
     criterion = Criterion(recipe.conf_loss, recipe.box_loss, recipe.negpos_ratio)
     batches = Batches(dataset, network.config, recipe.batch_size, recipe.seed, recipe.pos_threshold,
                       recipe.neg_threshold, recipe.augmentation, run.rank, run.processes)
-    pictures = recipe.batch_size * run.processes
+    images = recipe.batch_size * run.processes
     log = Log(args.save_dir / 'log.jsonl', run.start, recipe.steps, args.log_interval, run.rank == 0,
               open_visualdl(args.save_dir) if args.visualdl and run.rank == 0 else None)
     network.train()
     asked, evaluated = time.time(), run.start
-    for step, batch in enumerate(batches.read_ahead(run.start, recipe.steps, args.num_workers), run.start + 1):
+    for step, batch in enumerate(batches.prefetch(run.start, recipe.steps, args.num_workers), run.start + 1):
         log.waiting(time.time() - asked)
         log.problems(batch.problems)
         optimizer.set_lr(learning_rate(recipe, step - 1, run.processes))
         statistics = [(value, value.clone()) for value in network.parameters() if value.stop_gradient]
         targets = targets_of(batch)
-        positives = int(add_up(paddle.to_tensor(len(targets.positives))))
-        outputs = precision.forward(network, paddle.to_tensor(batch.pictures))
-        losses = criterion(network, outputs, targets, positives, pictures)
+        positives = int(all_reduce(paddle.to_tensor(len(targets.positives))))
+        outputs = precision.forward(network, paddle.to_tensor(batch.images))
+        losses = criterion(network, outputs, targets, positives, images)
         precision.backward(sum(losses.values()), network.parameters())
-        add_up_gradients(network.parameters())
+        all_reduce_gradients(network.parameters())
         # Every process learns what happened in any of them, and does the same.
-        *values, gradients, wishes = add_up(paddle.stack([
+        *values, gradients, wishes = all_reduce(paddle.stack([
             *(loss.detach() for loss in losses.values()), sum_of_gradients(network),
             paddle.to_tensor(float(interruption.wanted()))])).tolist()
         epoch = batches.epoch(step)
@@ -267,14 +258,14 @@ def train(args, run, dataset, validation, interruption):
                 keep_best(args.save_dir, run, dataset.classes, step, epoch, figures.mask['AP'])
         if saves or validates:
             # The others would lose patience in a step, and the launcher ends all when one has ended.
-            wait_for_all(PATIENCE)
+            barrier(PATIENCE)
             log.pause(time.time() - stepped)
         if stop:
             break
         asked = time.time()
     log.close()
     if log.in_a_row == MOST_SKIPPED or log.skipped and not log.totals and not wishes:
-        raise LossError(f'the loss was not finite in {counted(log.in_a_row, "step")} in a row; look at the pictures '
+        raise UserError(f'the loss was not finite in {pluralize(log.in_a_row, "step")} in a row; look at the images '
                         'named above, or go on from the last checkpoint with a lower --lr')
     return 128 + (interruption.signal or signal.SIGTERM) if wishes else 0
 
@@ -284,7 +275,7 @@ def open_visualdl(save_dir):
     try:
         from visualdl import LogWriter
     except ImportError:
-        raise FlagError('--visualdl: VisualDL is not installed; pip install visualdl') from None
+        raise UserError('--visualdl: VisualDL is not installed; pip install visualdl') from None
     return LogWriter(str(save_dir / 'visualdl'))
 
 
@@ -295,7 +286,7 @@ def sum_of_gradients(network):
 
 
 def validate(run, dataset, interruption, log):
-    """Print AP on the validation pictures, of the averaged weights if there are any, and go on training.
+    """Print AP on the validation images, of the averaged weights if there are any, and go on training.
 
     Returns:
         `AveragePrecision`; None if the run was asked to stop meanwhile.

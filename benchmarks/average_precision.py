@@ -1,4 +1,4 @@
-"""COCO's figures of a made-up set the size of val2017: judged a picture at a time, and by pycocotools alone.
+"""COCO's figures of a made-up set the size of val2017: judged an image at a time, and by pycocotools alone.
 
     python -m benchmarks.average_precision
 """
@@ -15,27 +15,27 @@ from pycocotools import mask as mask_api
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from command_line import count, whole
 from data.coco import CocoDataset
 from evaluation.evaluate import evaluate_results
-from prediction.pipeline import default_workers
+from system.arguments import nonnegative_int, positive_int
+from system.cpu import default_workers
 
 HEIGHT, WIDTH, CLASSES = 480, 640, 80
-OBJECTS_A_PICTURE, DETECTIONS_A_PICTURE = 7.2, 100
+OBJECTS_A_IMAGE, DETECTIONS_A_IMAGE = 7.2, 100
 
 
 def main():
     """Print how long each takes, and how far apart their figures are."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--pictures', type=count, default=5000, help='(default: %(default)s)')
-    parser.add_argument('--num_workers', type=whole, default=default_workers(), help='(default here: %(default)s)')
+    parser.add_argument('--images', type=positive_int, default=5000, help='(default: %(default)s)')
+    parser.add_argument('--num_workers', type=nonnegative_int, default=default_workers(), help='(default here: %(default)s)')
     args = parser.parse_args()
-    pictures = args.pictures
+    images = args.images
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / 'annotations.json'
-        truth, boxes, masks = make_up(pictures, np.random.default_rng(0))
+        truth, boxes, masks = make_up(images, np.random.default_rng(0))
         path.write_text(json.dumps(truth))
-        print(f'{pictures} pictures, {len(truth["annotations"])} objects, {len(boxes)} detections')
+        print(f'{images} images, {len(truth["annotations"])} objects, {len(boxes)} detections')
         dataset = CocoDataset(path, folder)
         began = time.perf_counter()
         figures = evaluate_results(dataset, boxes, masks, workers=args.num_workers)
@@ -48,13 +48,13 @@ def main():
           f'figures within {apart:.0e}; box AP {figures.box["AP"]:.3f}, mask AP {figures.mask["AP"]:.3f}')
 
 
-def make_up(pictures, rng, detections=DETECTIONS_A_PICTURE):
+def make_up(images, rng, detections=DETECTIONS_A_IMAGE):
     """A COCO annotation file, and results of boxes and of masks: some near an object, most anywhere."""
     outlines = [outline(rng) for _ in range(2000)]
     annotations, boxes, masks = [], [], []
-    for image_id in range(1, pictures + 1):
+    for image_id in range(1, images + 1):
         there = [(rng.integers(len(outlines)), int(rng.integers(1, CLASSES + 1)))
-                 for _ in range(rng.poisson(OBJECTS_A_PICTURE))]
+                 for _ in range(rng.poisson(OBJECTS_A_IMAGE))]
         for number, label in there:
             rle, box = outlines[number]
             annotations.append({'id': len(annotations) + 1, 'image_id': image_id, 'category_id': label, 'bbox': box,
@@ -70,7 +70,7 @@ def make_up(pictures, rng, detections=DETECTIONS_A_PICTURE):
             boxes.append({**entry, 'bbox': box})
             masks.append({**entry, 'segmentation': as_text(rle)})
     truth = {'images': [{'id': id, 'file_name': f'{id}.jpg', 'height': HEIGHT, 'width': WIDTH}
-                        for id in range(1, pictures + 1)],
+                        for id in range(1, images + 1)],
              'categories': [{'id': id, 'name': f'class {id}'} for id in range(1, CLASSES + 1)],
              'annotations': annotations}
     return truth, boxes, masks

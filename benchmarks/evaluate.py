@@ -1,8 +1,8 @@
-"""What eval.py costs beside the network: reading, detections, masks, run lengths and judging, of 640x480 pictures.
+"""What eval.py costs beside the network: reading, detections, masks, run lengths and judging, of 640x480 images.
 
     python -m benchmarks.evaluate
 
-The network is made to know its answer, 100 detections a picture, after a nap as long as a GPU would need.
+The network is made to know its answer, 100 detections an image, after a nap as long as a GPU would need.
 """
 import argparse
 import json
@@ -16,49 +16,50 @@ import paddle
 from tqdm import tqdm
 
 from benchmarks.average_precision import HEIGHT, WIDTH, make_up
-from command_line import count, whole
 from data.coco import CocoDataset
-from data.images import write_picture
+from data.images import write_image
 from evaluation.average_precision import average_precision
-from evaluation.evaluate import Judge
+from evaluation.evaluate import ImageEvaluator
 from model.anchors import anchors
 from model.boxes import decode
 from model.config import preset
-from prediction.pipeline import default_workers, in_batches, predict
+from prediction.pipeline import in_batches, predict
 from prediction.predictor import Predictor
+from system.arguments import nonnegative_int, positive_int
+from system.cpu import default_workers
 from tests.data.golden_inputs import predictions
 from tools.scene import draw_scene
 
-DRAWN = 20  # pictures, each of which is read many times
+DRAWN = 20  # images, each of which is read many times
 CORES, WORKERS = 8, 6  # to work it out for, and as many processes as there would be
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--pictures', type=count, default=1000, help='(default: %(default)s)')
-    parser.add_argument('--network', type=float, default=15, help='ms a picture (default: %(default)s)')
-    parser.add_argument('--num_workers', type=whole, default=default_workers(), help='(default here: %(default)s)')
+    parser.add_argument('--images', type=positive_int, default=1000, help='(default: %(default)s)')
+    parser.add_argument('--network', type=float, default=15, help='ms an image (default: %(default)s)')
+    parser.add_argument('--num_workers', type=nonnegative_int, default=default_workers(), help='(default here: %(default)s)')
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        dataset = make_dataset(Path(folder), args.pictures)
+        dataset = make_dataset(Path(folder), args.images)
         idle = evaluate(Napping(0), dataset, args.num_workers)
         busy = evaluate(Napping(args.network / 1000), dataset, args.num_workers)
-    print(f'{args.pictures} pictures, {args.num_workers} processes beside the main one; per picture:')
-    print(f'{idle["wall"]:6.2f} ms without a network, which is {1000 / idle["wall"]:.0f} pictures a second')
+    print(f'{args.images} images, {args.num_workers} processes beside the main one; per image:')
+    print(f'{idle["wall"]:6.2f} ms without a network, which is {1000 / idle["wall"]:.0f} images a second')
     print(f'{busy["wall"]:6.2f} ms with a network of {args.network:g} ms, which has {args.network / busy["wall"]:.0%}')
     print(f'{idle["main"]:6.2f} ms of a core in the main thread, {idle["others"]:.2f} ms in other threads and in '
-          f'processes, {idle["last"]:.2f} ms after the last picture')
-    # The main thread takes turns with the network; the others, and all after the last picture, share the other cores.
+          f'processes, {idle["last"]:.2f} ms after the last image')
+    # The main thread takes turns with the network; the others, and all after the last image, share the other cores.
     each = max(args.network + idle['main'], idle['others'] / WORKERS) + idle['last'] / WORKERS
     print(f'{each:6.2f} ms on {CORES} cores, of which the network has {args.network / each:.0%}')
 
 
-def make_dataset(folder, pictures):
-    """Drawn pictures, each many times, with made-up objects."""
+def make_dataset(folder, images):
+    """Drawn images, each many times, with made-up objects."""
     for number in range(DRAWN):
-        drawn = draw_scene(number, WIDTH, HEIGHT).picture
-        write_picture(folder / f'{number}.jpg', drawn)
-    truth, *_ = make_up(pictures, np.random.default_rng(0), detections=0)
+        drawn = draw_scene(number, WIDTH, HEIGHT).image
+        write_image(folder / f'{number}.jpg', drawn)
+    truth, *_ = make_up(images, np.random.default_rng(0), detections=0)
     for image in truth['images']:
         image['file_name'] = f'{image["id"] % DRAWN}.jpg'
     path = folder / 'annotations.json'
@@ -87,12 +88,12 @@ class Napping(Predictor):
 
 
 def evaluate(predictor, dataset, workers):
-    """Milliseconds a picture: wall; and of a core main, others, and last, which is what follows all pictures."""
+    """Milliseconds an image: wall; and of a core main, others, and last, which is what follows all images."""
     began, main, used = time.perf_counter(), time.thread_time(), processor_time()
     batches = in_batches(dataset.images, 1)
-    described = [judged for judged, _ in tqdm(predict(predictor, batches, Judge(dataset), workers), total=len(batches))]
+    described = [judged for judged, _ in tqdm(predict(predictor, batches, ImageEvaluator(dataset), workers), total=len(batches))]
     main, others, used = time.thread_time() - main, processor_time() - used, processor_time()
-    assert all(described)  # no picture was left out
+    assert all(described)  # no image was left out
     average_precision(dataset, [one for judged in described for one, _ in judged], workers)
     seconds = {'wall': time.perf_counter() - began, 'main': main, 'others': others - main,
                'last': processor_time() - used}

@@ -1,4 +1,4 @@
-"""Training samples a second and core: pictures of 800x600 with nine objects, read, augmented and matched.
+"""Training samples a second and core: images of 800x600 with nine objects, read, augmented and matched.
 
     python -m benchmarks.loader
     python -m benchmarks.loader --public ../yolact     # beside the public code, which needs PyTorch
@@ -16,7 +16,7 @@ import numpy as np
 from benchmarks.public_code import augmentation, open_public_code
 from benchmarks.turns import take_turns
 
-PICTURES, OBJECTS, WIDTH, HEIGHT = 40, 9, 800, 600
+IMAGES, OBJECTS, WIDTH, HEIGHT = 40, 9, 800, 600
 BATCH = 8
 TOLD = 10  # how often memory is looked at
 
@@ -34,8 +34,8 @@ def main():
         contestants = {'ours': (our_samples, folder, True), 'ours, before matching': (our_samples, folder, False)}
         if args.public:
             contestants['public code, before matching'] = public_samples, args.public, folder
-        rates = {name: PICTURES / seconds for name, seconds in take_turns(contestants, args.rounds).items()}
-        print(f'samples a second on one core, best of {args.rounds} times {PICTURES}')
+        rates = {name: IMAGES / seconds for name, seconds in take_turns(contestants, args.rounds).items()}
+        print(f'samples a second on one core, best of {args.rounds} times {IMAGES}')
         for name, rate in rates.items():
             print(f'{rate:7.1f}  {rate / list(rates.values())[-1]:5.2f}  {name}')
         if args.samples:
@@ -46,20 +46,20 @@ def write_dataset(folder):
     """Blurred noise with polygons of thirty corners for objects."""
     rng = np.random.default_rng(0)
     images, annotations = [], []
-    for number in range(PICTURES):
-        picture = cv2.resize(rng.integers(0, 256, (HEIGHT // 8, WIDTH // 8, 3), np.uint8), (WIDTH, HEIGHT))
+    for number in range(IMAGES):
+        image = cv2.resize(rng.integers(0, 256, (HEIGHT // 8, WIDTH // 8, 3), np.uint8), (WIDTH, HEIGHT))
         images.append(dict(id=number, file_name=f'{number}.jpg', width=WIDTH, height=HEIGHT))
         for _ in range(OBJECTS):
             reach = rng.uniform(20, 100, 2)
             angles = np.linspace(0, 2 * np.pi, 30, endpoint=False)
             corners = rng.uniform(reach, (WIDTH, HEIGHT) - reach) + reach * rng.uniform(0.6, 1, (30, 1)) * np.stack(
                 [np.cos(angles), np.sin(angles)], 1)
-            cv2.fillPoly(picture, [corners.astype(int)], rng.integers(0, 256, 3).tolist())
+            cv2.fillPoly(image, [corners.astype(int)], rng.integers(0, 256, 3).tolist())
             (x, y), (right, bottom) = corners.min(0), corners.max(0)
             annotations.append(dict(id=len(annotations) + 1, image_id=number, iscrowd=0,
                                     category_id=int(rng.integers(1, 12)), bbox=[x, y, right - x, bottom - y],
                                     area=(right - x) * (bottom - y) / 2, segmentation=[corners.flatten().tolist()]))
-        cv2.imwrite(str(folder / f'{number}.jpg'), picture)
+        cv2.imwrite(str(folder / f'{number}.jpg'), image)
     categories = [dict(id=number, name=str(number)) for number in range(1, 12)]
     content = dict(images=images, annotations=annotations, categories=categories)
     (folder / 'annotations.json').write_text(json.dumps(content))
@@ -74,7 +74,7 @@ def our_batches(folder):
 
 
 def our_samples(folder, matched):
-    """A callable that makes as many samples as there are pictures, and matches them with anchors or not."""
+    """A callable that makes as many samples as there are images, and matches them with anchors or not."""
     from system.cpu import keep_memory
     cv2.setNumThreads(0)
     keep_memory()  # as worker processes do
@@ -82,7 +82,7 @@ def our_samples(folder, matched):
     if not matched:
         batches.collate = lambda *_: None
     steps = iter(range(10 ** 9))
-    return lambda: [batches[next(steps)] for _ in range(PICTURES // BATCH)]
+    return lambda: [batches[next(steps)] for _ in range(IMAGES // BATCH)]
 
 
 def public_samples(checkout, folder):
@@ -94,14 +94,14 @@ def public_samples(checkout, folder):
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
     dataset = COCODetection(str(folder), str(folder / 'annotations.json'), augmentation())
-    return lambda: [dataset[index] for index in range(PICTURES)]
+    return lambda: [dataset[index] for index in range(IMAGES)]
 
 
 def watch_memory(folder, samples, workers):
     """Print the memory of this process and its workers, and samples a second, as batches are made."""
     steps = samples // BATCH
     began, seen = time.perf_counter(), []
-    for step, _ in enumerate(our_batches(folder).read_ahead(0, steps, workers), 1):
+    for step, _ in enumerate(our_batches(folder).prefetch(0, steps, workers), 1):
         if step % (steps // TOLD) == 0:
             rate = step * BATCH / (time.perf_counter() - began)
             seen.append((step * BATCH / 1000, megabytes()))

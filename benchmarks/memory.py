@@ -74,7 +74,7 @@ def handles():
 
 
 def samples(folder):
-    """Yields as often as samples are made, by two workers, of pictures of 800x600."""
+    """Yields as often as samples are made, by two workers, of images of 800x600."""
     from data.coco import CocoDataset
     from data.loader import Batches
     from model.config import preset
@@ -82,7 +82,7 @@ def samples(folder):
     write_split(folder, 'train', 50, width=800, height=600)
     dataset = CocoDataset(Path(folder) / 'annotations/instances_train.json', Path(folder) / 'train')
     batches = Batches(dataset, preset('resnet18dcn_half', num_classes=len(dataset.classes) + 1, input_size=256), 8)
-    reading = batches.read_ahead(0, 10 ** 9, 2)
+    reading = batches.prefetch(0, 10 ** 9, 2)
     try:
         for batch in reading:
             yield from batch.image_ids
@@ -91,14 +91,14 @@ def samples(folder):
 
 
 def predictions(engine):
-    """Yields after each prediction, for pictures of fifty sizes by turns: any other might be the largest so far."""
+    """Yields after each prediction, for images of fifty sizes by turns: any other might be the largest so far."""
     from prediction.predictor import Predictor
-    predictor, rng, pictures = Predictor(WEIGHTS, 'cpu', engine), np.random.default_rng(0), []
+    predictor, rng, images = Predictor(WEIGHTS, 'cpu', engine), np.random.default_rng(0), []
     for height, width in rng.integers(50, 800, (50, 2)):
         noise = rng.integers(0, 256, (height // 8 + 1, width // 8 + 1, 3), np.uint8)
-        pictures.append(np.kron(noise, np.ones((8, 8, 1), np.uint8))[:height, :width])
-    for picture in itertools.cycle(pictures):
-        predictor([picture])
+        images.append(np.kron(noise, np.ones((8, 8, 1), np.uint8))[:height, :width])
+    for image in itertools.cycle(images):
+        predictor([image])
         yield
 
 

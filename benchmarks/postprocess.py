@@ -1,4 +1,4 @@
-"""Milliseconds from a network's raw outputs to 100 detections on a 640x480 picture, and to their run lengths.
+"""Milliseconds from a network's raw outputs to 100 detections on a 640x480 image, and to their run lengths.
 
     python -m benchmarks.postprocess --public ../yolact    # beside the public code, which needs PyTorch
 """

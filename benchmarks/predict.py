@@ -1,10 +1,10 @@
-"""Milliseconds from a 640x480 picture's file to its masks, where they go, and how near that is to what is possible.
+"""Milliseconds from a 640x480 image's file to its masks, where they go, and how near that is to what is possible.
 
     python -m benchmarks.predict
     python -m benchmarks.predict --public ../yolact --backbone_name resnet50dcn    # beside the public code
 
 Weights are those of the tests' golden numbers, with a bias to background that leaves as many anchors as a trained
-network would, and 100 objects in a picture of noise.
+network would, and 100 objects in an image of noise.
 """
 import argparse
 import tempfile
@@ -38,7 +38,7 @@ def main():
     parser.add_argument('--rounds', type=int, default=5)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        file = str(Path(folder) / 'picture.jpg')
+        file = str(Path(folder) / 'image.jpg')
         cv2.imwrite(file, cv2.GaussianBlur(image(HEIGHT, WIDTH), (5, 5), 0))
         for name in args.backbone_name:
             path = alone(write_checkpoint, name, folder)
@@ -47,12 +47,12 @@ def main():
 
 
 def compare(args, name, path, batch_size, file):
-    """Prints what each contestant takes a picture, and where our time goes."""
+    """Prints what each contestant takes an image, and where our time goes."""
     contestants = {engine: (our_work, path, engine, file, batch_size) for engine in args.engine}
     if args.public and name in CONFIGS:
         contestants['public code'] = public_work, args.public, name, file, batch_size
     seconds = take_turns(contestants, args.rounds)
-    print(f'{name}, {preset(name).input_size} pixels, {batch_size} at a time, best of {args.rounds}; ms a picture:')
+    print(f'{name}, {preset(name).input_size} pixels, {batch_size} at a time, best of {args.rounds}; ms an image:')
     for contestant, total in seconds.items():
         line = f'{1000 * total / batch_size:7.1f}  {contestant:<11}'
         if 'public code' in seconds:
@@ -66,7 +66,7 @@ def compare(args, name, path, batch_size, file):
     if 'onnx' in args.engine:
         operations, ceiling, network = alone(against_ceiling, name, path, batch_size, args.rounds)
         rate = operations * batch_size / network
-        print(f'    the network has {operations / 1e9:.1f} billion operations a picture by plain convolution, of which '
+        print(f'    the network has {operations / 1e9:.1f} billion operations an image by plain convolution, of which '
               f'the fastest does {ceiling / 1e9:.0f} billion a second and the network {rate / 1e9:.0f}: '
               f'{rate / ceiling:.0%}', flush=True)
 
@@ -101,9 +101,9 @@ def golden_weight(name, shape):
 
 def our_work(path, engine, file, batch_size):
     """A callable that finds the masks of a batch with our code."""
-    from data.images import read_picture
+    from data.images import read_image
     predictor = open_predictor(path, engine)
-    return lambda: predictor([read_picture(file) for _ in range(batch_size)])
+    return lambda: predictor([read_image(file) for _ in range(batch_size)])
 
 
 def public_work(checkout, name, file, batch_size):
@@ -126,18 +126,18 @@ def public_work(checkout, name, file, batch_size):
 
     @torch.no_grad()
     def work():
-        pictures = np.stack([cv2.imread(file) for _ in range(batch_size)])
-        found = network(prepare(torch.from_numpy(pictures).float()))
+        images = np.stack([cv2.imread(file) for _ in range(batch_size)])
+        found = network(prepare(torch.from_numpy(images).float()))
         return [postprocess(found, WIDTH, HEIGHT, batch_idx=i) for i in range(batch_size)]
     return work
 
 
 def stages(path, engine, file, batch_size, rounds):
-    """How many objects there are in a picture, and the best seconds that each stage took for a batch."""
-    from data.images import read_picture
+    """How many objects there are in an image, and the best seconds that each stage took for a batch."""
+    from data.images import read_image
     predictor = open_predictor(path, engine)
-    steps = (lambda _: [read_picture(file) for _ in range(batch_size)],
-             lambda pictures: [predictor.prepare(picture) for picture in pictures],
+    steps = (lambda _: [read_image(file) for _ in range(batch_size)],
+             lambda images: [predictor.prepare(image) for image in images],
              predictor.forward,
              lambda outputs: [predictor.detect(one, (HEIGHT, WIDTH)) for one in outputs],
              lambda found: [predictor.rescore(small, predictor.to_rescore(small)) for small in found],
@@ -153,14 +153,14 @@ def stages(path, engine, file, batch_size, rounds):
 
 
 def against_ceiling(name, path, batch_size, rounds):
-    """The network's operations a picture, the most a second that a convolution does, and its seconds for a batch."""
+    """The network's operations an image, the most a second that a convolution does, and its seconds for a batch."""
     predictor = open_predictor(path, 'onnx')
     shape = batch_size, *[preset(name).input_size] * 2, 3
-    pictures = np.random.default_rng(0).uniform(0, 255, shape).astype(np.float32)
+    images = np.random.default_rng(0).uniform(0, 255, shape).astype(np.float32)
     seconds, ceiling = np.inf, 0
     convolutions = [convolution(*shape) for shape in CONVOLUTIONS]
     for _ in range(rounds):
-        seconds = min(seconds, timed(lambda: predictor.forward(pictures)))
+        seconds = min(seconds, timed(lambda: predictor.forward(images)))
         ceiling = max(ceiling, *(operations / timed(work) for work, operations in convolutions for _ in range(3)))
     return count_operations(name), ceiling, seconds
 
@@ -189,7 +189,7 @@ def convolution(channels_in, channels_out, kernel, side):
 
 
 def count_operations(name):
-    """Multiplications and additions of all convolutions for a picture."""
+    """Multiplications and additions of all convolutions for an image."""
     import paddle
     from paddle import nn
 

@@ -1,4 +1,4 @@
-"""Seconds from the command to the picture with masks: all of demo.py, on one picture, by turns.
+"""Seconds from the command to the image with masks: all of demo.py, on one image, by turns.
 
     python -m benchmarks.start
 """

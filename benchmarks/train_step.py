@@ -12,7 +12,7 @@ from benchmarks.public_code import CONFIGS, open_public_code
 from benchmarks.turns import take_turns
 from model.config import preset
 
-OBJECTS = 9  # a picture
+OBJECTS = 9  # an image
 
 
 def main():
@@ -27,13 +27,13 @@ def main():
     if args.public:
         contestants['public code'] = public_step, args.public, *what
     seconds = take_turns(contestants, args.rounds)
-    print(f'{args.backbone_name}, {args.batch_size} pictures of 550x550, best of {args.rounds}')
+    print(f'{args.backbone_name}, {args.batch_size} images of 550x550, best of {args.rounds}')
     for name, best in seconds.items():
         print(f'{best:7.2f} s  {best / seconds["ours"]:5.2f}  {name}')
 
 
 def scenes(batch_size, size):
-    """Noise with ellipses for objects: pictures uint8 [n, size, size, 3], boxes, labels and masks at that size."""
+    """Noise with ellipses for objects: images uint8 [n, size, size, 3], boxes, labels and masks at that size."""
     rng = np.random.default_rng(0)
     for _ in range(batch_size):
         corner = rng.uniform(0, 0.6, (OBJECTS, 2))
@@ -57,9 +57,9 @@ def our_step(backbone_name, batch_size):
     choose_device('cpu')
     config = preset(backbone_name)
     samples = []
-    for picture, boxes, labels, masks in scenes(batch_size, config.input_size):
+    for image, boxes, labels, masks in scenes(batch_size, config.input_size):
         semantic = np.zeros((config.num_classes - 1, *[config.level_sizes[0]] * 2), bool)
-        samples.append(Sample(picture, boxes, labels, np.zeros((0, 4), np.float32),
+        samples.append(Sample(image, boxes, labels, np.zeros((0, 4), np.float32),
                               at_size(masks, config.prototype_size), semantic))
         for label, mask in zip(labels, at_size(masks, config.level_sizes[0])):
             semantic[label] |= mask
@@ -69,7 +69,7 @@ def our_step(backbone_name, batch_size):
     batch = Batches([None], config, batch_size).collate(range(batch_size), samples, [], np.random.default_rng(0))
 
     def step():
-        outputs = network(paddle.to_tensor(batch.pictures))
+        outputs = network(paddle.to_tensor(batch.images))
         sum(criterion(network, outputs, targets_of(batch)).values()).backward()
         optimizer.step()
         optimizer.clear_grad()
@@ -97,9 +97,9 @@ def public_step(checkout, backbone_name, batch_size):
     from layers.modules import MultiBoxLoss
     from utils.augmentations import FastBaseTransform
     from yolact import Yolact
-    pictures, boxes, labels, masks = zip(*scenes(batch_size, config.max_size))
+    images, boxes, labels, masks = zip(*scenes(batch_size, config.max_size))
     truth = [torch.from_numpy(np.concatenate([b, c[:, None]], 1).astype(np.float32)) for b, c in zip(boxes, labels)]
-    pictures = torch.from_numpy(np.stack(pictures)).float()
+    images = torch.from_numpy(np.stack(images)).float()
     network = Yolact()
     network.train()
     optimizer = torch.optim.SGD(network.parameters(), 1e-4, 0.9, weight_decay=5e-4)
@@ -109,7 +109,7 @@ def public_step(checkout, backbone_name, batch_size):
 
     def step():
         optimizer.zero_grad()
-        outputs = network(normalize(pictures))
+        outputs = network(normalize(images))
         losses = criterion(network, outputs, truth, [torch.from_numpy(mask.copy()) for mask in masks],
                            [0] * batch_size)
         sum(losses.values()).backward()

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from pycocotools import mask as mask_api
 
-from data.images import PictureError, read_picture
+from data.images import ImageError, read_image
 from data.masks import compress
 from model.classes import Classes
 from system.messages import one_line
@@ -23,17 +23,17 @@ _KEYS = frozenset((
     'image_id', 'category_id', 'iscrowd', 'bbox', 'area', 'segmentation', 'size', 'counts',
 ))
 _THINNEST = 1e-3  # pixels; a thinner box may have no area once it is float32
-FARTHEST = 1e5  # pixels from a picture's corner that a polygon may go
-MOST_PIXELS = 2 ** 29  # in a picture; the compressed run lengths of pycocotools hold no more for sure
+FARTHEST = 1e5  # pixels from an image's corner that a polygon may go
+MOST_PIXELS = 2 ** 29  # in an image; the compressed run lengths of pycocotools hold no more for sure
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """A picture as the annotation file lists it.
+class ImageRecord:
+    """An image as the annotation file lists it.
 
     Attributes:
         id: int or str.
-        path: Path of the picture's file.
+        path: Path of the image's file.
         width: int, pixels.
         height: int, pixels.
     """
@@ -46,12 +46,12 @@ class Picture:
         """Its pixels, uint8 [height, width, 3], BGR.
 
         Raises:
-            PictureError: the file cannot be read, or is of another size than the annotation file says.
+            ImageError: the file cannot be read, or is of another size than the annotation file says.
         """
-        pixels = read_picture(self.path)
+        pixels = read_image(self.path)
         height, width = pixels.shape[:2]
         if (width, height) != (self.width, self.height):
-            raise PictureError(f'{self.path}: is {width}x{height}, but the annotation file says '
+            raise ImageError(f'{self.path}: is {width}x{height}, but the annotation file says '
                                f'{self.width}x{self.height}; correct the one that is wrong')
         return pixels
 
@@ -60,16 +60,16 @@ class Annotation(NamedTuple):
     """An object as the annotation file has it.
 
     Attributes:
-        picture: int, which one of the file's.
+        image: int, which one of the file's.
         label: int, its class, from 0.
         crowd: bool.
         segmentation: list of polygons, each an array of x y x y ... in pixels, or a compressed RLE,
             {'size': [h, w], 'counts': bytes}.
         box: list of x y width height in pixels, as in the file, or else of the segmentation.
-        corners: tuple of x0 y0 x1 y1, of the part of the box that is in the picture.
+        corners: tuple of x0 y0 x1 y1, of the part of the box that is in the image.
         area: pixels, as in the file; NaN where it has none.
     """
-    picture: int
+    image: int
     label: int
     crowd: bool
     segmentation: object
@@ -153,10 +153,10 @@ def read_classes(records):
     return Classes([one_line(record['name']) for record in records], [record['id'] for record in records])
 
 
-def read_pictures(records, folder):
-    """List of `Picture` of the file's images, whose files are in a folder."""
+def read_images(records, folder):
+    """List of `ImageRecord` of the file's images, whose files are in a folder."""
     _check_records(records, 'images', ('id', 'file_name', 'width', 'height'))
-    pictures = []
+    images = []
     for record in records:
         sides = record['width'], record['height']
         if not all(isinstance(side, (int, float)) and 1 <= side < 10 ** 12 and side % 1 == 0 for side in sides):
@@ -165,24 +165,24 @@ def read_pictures(records, folder):
         if sides[0] * sides[1] >= MOST_PIXELS:
             raise ValueError(f'image {_short(record["id"])} is {_short(sides[0])} wide and {_short(sides[1])} high; '
                              'correct that, or cut it into tiles')
-        pictures.append(Picture(record['id'], folder / str(record['file_name']), *map(int, sides)))
-    return pictures
+        images.append(ImageRecord(record['id'], folder / str(record['file_name']), *map(int, sides)))
+    return images
 
 
-def read_annotation(record, pictures, places, labels):
+def read_annotation(record, images, places, labels):
     """An `Annotation` from a record of the file.
 
     Args:
         record: dict, or whatever else is in its place.
-        pictures: list of `Picture`.
+        images: list of `ImageRecord`.
         places: dict of their ids to their places in that list.
         labels: dict of category ids to classes, from 0.
     """
     i = _look_up(record, 'image_id', places)
     label = _look_up(record, 'category_id', labels)
-    segmentation = _read_segmentation(record, pictures[i])
+    segmentation = _read_segmentation(record, images[i])
     box = _read_box(record, segmentation)
-    return Annotation(i, label, bool(record.get('iscrowd')), segmentation, box, _within(box, pictures[i]),
+    return Annotation(i, label, bool(record.get('iscrowd')), segmentation, box, _within(box, images[i]),
                       _read_area(record))
 
 
@@ -200,15 +200,15 @@ def _look_up(record, key, table):
     return table[value]
 
 
-def _read_segmentation(record, picture):
+def _read_segmentation(record, image):
     """Packed polygons, or a compressed RLE."""
     segmentation = record.get('segmentation')
     if not segmentation:
         raise ValueError('no segmentation')
     if isinstance(segmentation, dict):
-        size = [picture.height, picture.width]
+        size = [image.height, image.width]
         if segmentation.get('size') != size:
-            raise ValueError(f'an RLE of size {reprlib.repr(segmentation.get("size"))} for a picture of size {size}')
+            raise ValueError(f'an RLE of size {reprlib.repr(segmentation.get("size"))} for an image of size {size}')
         return compress(segmentation.get('counts'), size)
     if not isinstance(segmentation, list):
         raise ValueError('a segmentation that is neither polygons nor an RLE')
@@ -221,7 +221,7 @@ def _read_segmentation(record, picture):
             raise ValueError('a polygon of under 3 points')
         # A sum that is not finite has a NaN in it, which min and max may overlook.
         if not (math.isfinite(sum(polygon)) and -FARTHEST <= min(polygon) and max(polygon) <= FARTHEST):
-            raise ValueError('a polygon with a coordinate far from any picture')
+            raise ValueError('a polygon with a coordinate far from any image')
     return segmentation
 
 
@@ -234,13 +234,13 @@ def _read_box(record, segmentation):
     return packed.tolist()
 
 
-def _within(box, picture):
-    """x0 y0 x1 y1 of the part of a box that is in the picture."""
+def _within(box, image):
+    """x0 y0 x1 y1 of the part of a box that is in the image."""
     x, y, width, height = box
     x0, y0 = max(x, 0), max(y, 0)
-    x1, y1 = min(x + width, picture.width), min(y + height, picture.height)
+    x1, y1 = min(x + width, image.width), min(y + height, image.height)
     if min(x1 - x0, y1 - y0) < _THINNEST:
-        raise ValueError(f'its box, {box}, has no area within the picture')
+        raise ValueError(f'its box, {box}, has no area within the image')
     return x0, y0, x1, y1
 
 

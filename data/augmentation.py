@@ -1,6 +1,6 @@
-"""A picture and its objects → what the network trains on, varied as SSD does (https://arxiv.org/abs/1512.02325, 2.2).
+"""An image and its objects → what the network trains on, varied as SSD does (https://arxiv.org/abs/1512.02325, 2.2).
 
-Geometry is one 2x3 affine from the picture, which spans [0, width] x [0, height], to the input, so every pixel is
+Geometry is one 2x3 affine from the image, which spans [0, width] x [0, height], to the input, so every pixel is
 interpolated once and every mask is drawn once, straight at the size that the losses use.
 """
 import functools
@@ -11,24 +11,24 @@ import numpy as np
 
 from data.masks import rasterise
 
-MIN_SIDE = 4 / 550  # of the picture; thinner objects are dropped, as published
-MEAN = (104, 117, 124)  # BGR, of ImageNet's pictures: what an expanded picture is filled with
+MIN_SIDE = 4 / 550  # of the image; thinner objects are dropped, as published
+MEAN = (104, 117, 124)  # BGR, of ImageNet's images: what an expanded image is filled with
 CROPS = 50  # tries to find a crop with an object
 VIEWS = 20  # tries to find a view with an object that is not too thin
 
 
 class Sample(NamedTuple):
-    """One picture as the network and its losses want it.
+    """One image as the network and its losses want it.
 
     Attributes:
-        picture: uint8 [size, size, 3], BGR.
-        boxes: float32 [n, 4], x0 y0 x1 y1 relative to the picture.
+        image: uint8 [size, size, 3], BGR.
+        boxes: float32 [n, 4], x0 y0 x1 y1 relative to the image.
         labels: int64 [n], classes without background.
         crowds: float32 [c, 4], boxes of crowds.
         masks: bool [n, p, p], at the size of the prototypes.
         semantic: bool [classes, p / 2, p / 2], where each class is.
     """
-    picture: np.ndarray
+    image: np.ndarray
     boxes: np.ndarray
     labels: np.ndarray
     crowds: np.ndarray
@@ -37,10 +37,10 @@ class Sample(NamedTuple):
 
 
 class View(NamedTuple):
-    """What a sample shows of a picture.
+    """What a sample shows of an image.
 
     Attributes:
-        transform: float64 [2, 3], the affine from the picture to the unit square.
+        transform: float64 [2, 3], the affine from the image to the unit square.
         kept: bool [n], the objects that are seen.
         boxes: float32 [n, 4], theirs, x0 y0 x1 y1 in [0, 1].
     """
@@ -49,24 +49,24 @@ class View(NamedTuple):
     boxes: np.ndarray
 
 
-def make_sample(picture, objects, config, rng=None, augmentation='full'):
-    """Resize a picture and its objects to a network's input, at random variations of it for training.
+def make_sample(image, objects, config, rng=None, augmentation='full'):
+    """Resize an image and its objects to a network's input, at random variations of it for training.
 
     Args:
-        picture: uint8 [h, w, 3], BGR.
+        image: uint8 [h, w, 3], BGR.
         objects: `coco.Objects`.
         config: the network's `Config`.
-        rng: numpy Generator for the variations; None leaves the picture as it is.
+        rng: numpy Generator for the variations; None leaves the image as it is.
         augmentation: 'full' for expansion, crop, mirroring and photometric distortion, as published; 'light' for the
             last two.
     Returns:
         `Sample`.
     """
     regular = np.arange(len(objects)) < len(objects) - objects.num_crowds
-    view = choose_view(picture.shape[1::-1], objects.boxes, regular, rng, augmentation)
-    pixels = warp(picture, view.transform, config.input_size)
+    view = choose_view(image.shape[1::-1], objects.boxes, regular, rng, augmentation)
+    pixels = warp(image, view.transform, config.input_size)
     if rng is not None:
-        left, top, right, bottom = _extent(picture, view.transform, config.input_size)
+        left, top, right, bottom = _extent(image, view.transform, config.input_size)
         pixels[top:bottom, left:right] = distort(pixels[top:bottom, left:right], rng)
 
     wanted = np.flatnonzero(view.kept & regular)
@@ -80,16 +80,16 @@ def make_sample(picture, objects, config, rng=None, augmentation='full'):
 
 
 def choose_view(size, boxes, regular, rng=None, augmentation='full'):
-    """Which part of a picture to show.
+    """Which part of an image to show.
 
     Args:
-        size: (width, height) of the picture.
+        size: (width, height) of the image.
         boxes: float32 [n, 4], x0 y0 x1 y1 in its pixels.
         regular: bool [n], false for crowds.
-        rng: numpy Generator; None shows the whole picture.
+        rng: numpy Generator; None shows the whole image.
         augmentation: as `make_sample` takes it.
     Returns:
-        `View`, with a regular object in it if the picture has one that is not too thin.
+        `View`, with a regular object in it if the image has one that is not too thin.
     """
     for _ in range(VIEWS if rng is not None else 0):
         view = _look(*_draw_view(size, boxes, regular, rng, augmentation), boxes)
@@ -117,10 +117,10 @@ def _draw_view(size, boxes, regular, rng, augmentation):
 
 
 def _expand(size, rng):
-    """Half of the time, the picture lies somewhere on a canvas 1 to 4 times as large.
+    """Half of the time, the image lies somewhere on a canvas 1 to 4 times as large.
 
     Returns:
-        The canvas's width and height, and x and y of the picture's corner on it, int64 [2] each.
+        The canvas's width and height, and x and y of the image's corner on it, int64 [2] each.
     """
     if rng.random() < 0.5:
         return size, np.zeros(2, int)
@@ -176,41 +176,41 @@ def transform_boxes(boxes, transform):
     return np.concatenate([points.min(1), points.max(1)], 1)
 
 
-def warp(picture, transform, size):
-    """A picture seen through an affine to the unit square, on size × size pixels, uint8 [size, size, 3]."""
+def warp(image, transform, size):
+    """An image seen through an affine to the unit square, on size × size pixels, uint8 [size, size, 3]."""
     matrix = compose(scaling(size, size), transform)
-    left, top, right, bottom = _extent(picture, transform, size)
+    left, top, right, bottom = _extent(image, transform, size)
     whole = right - left == bottom - top == size
     matrix[:, 2] += matrix[:, :2] @ (0.5, 0.5) - 0.5  # OpenCV counts from the centre of the first pixel
-    return cv2.warpAffine(picture, matrix, (size, size), flags=cv2.INTER_LINEAR, borderValue=MEAN,
+    return cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderValue=MEAN,
                           borderMode=cv2.BORDER_REPLICATE if whole else cv2.BORDER_CONSTANT)
 
 
-def _extent(picture, transform, size):
-    """The pixels of size × size that show the picture itself: x0 y0 x1 y1, int."""
-    height, width = picture.shape[:2]
+def _extent(image, transform, size):
+    """The pixels of size × size that show the image itself: x0 y0 x1 y1, int."""
+    height, width = image.shape[:2]
     box, = transform_boxes(np.array([[0, 0, width, height]]), transform) * size
     return np.clip(box.round(), 0, size).astype(int)
 
 
-def distort(picture, rng):
+def distort(image, rng):
     """Photometric distortion, each part half of the time.
 
     Brightness by up to 32, contrast and saturation by 0.5 to 1.5, hue by up to 18 degrees; contrast comes before or
     after the other two.
 
     Args:
-        picture: uint8 [h, w, 3], BGR.
+        image: uint8 [h, w, 3], BGR.
         rng: numpy Generator.
     Returns:
         uint8 [h, w, 3].
     """
-    if not picture.size:
-        return picture
+    if not image.size:
+        return image
     brighter = rng.uniform(-32, 32) if rng.random() < 0.5 else 0
     contrast = rng.uniform(0.5, 1.5) if rng.random() < 0.5 else 1
     before, after = (contrast, 1) if rng.random() < 0.5 else (1, contrast)
-    pixels = cv2.addWeighted(picture, before, picture, 0, before * brighter, dtype=cv2.CV_32F)
+    pixels = cv2.addWeighted(image, before, image, 0, before * brighter, dtype=cv2.CV_32F)
     pixels = _shift_colours(pixels, rng)
     return cv2.convertScaleAbs(np.maximum(pixels, 0, out=pixels), alpha=after)  # rounds, and cuts off at 255
 

@@ -6,7 +6,7 @@ from model.postprocess import Detections
 
 
 def ground_truth(dataset, i, scores=None):
-    """All objects of picture i of a dataset that are not crowds.
+    """All objects of image i of a dataset that are not crowds.
 
     Args:
         dataset: `CocoDataset`.
@@ -15,9 +15,9 @@ def ground_truth(dataset, i, scores=None):
     Returns:
         `Detections`.
     """
-    picture, objects = dataset.images[i], dataset.objects(i)
+    image, objects = dataset.images[i], dataset.objects(i)
     number = len(objects) - objects.num_crowds
-    size = (picture.height, picture.width)
+    size = (image.height, image.width)
     parts = [_part(rasterise(segmentation, size)) for segmentation in objects.segmentations[:number]]
     scores = np.ones(number, np.float32) if scores is None else scores
     return Detections(objects.labels[:number], scores, scores, objects.boxes[:number], [mask for mask, _ in parts],

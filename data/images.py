@@ -1,4 +1,4 @@
-"""Reading and writing picture files."""
+"""Reading and writing image files."""
 import contextlib
 import io
 import os
@@ -12,89 +12,86 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-os.environ.setdefault('OPENCV_LOG_LEVEL', 'SILENT')  # read as OpenCV loads; PictureError says it better
+os.environ.setdefault('OPENCV_LOG_LEVEL', 'SILENT')  # read as OpenCV loads; ImageError says it better
 import cv2  # noqa: E402
 
-from system.messages import one_line  # noqa: E402
+from system.errors import UserError  # noqa: E402
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff', '.gif')
 _FORMATS = ('JPEG', 'PNG', 'BMP', 'WEBP', 'TIFF', 'GIF')
 _JPEG, _JPEG_END = ('JPEG', 'MPO'), b'\xff\xd9'  # MPO: of many phones
 _MAX_PIXELS = 2 * Image.MAX_IMAGE_PIXELS  # Pillow warns from half of it and raises above it
-warnings.filterwarnings('ignore', module=r'PIL\.')  # of damaged and of large files; PictureError says it better
+warnings.filterwarnings('ignore', module=r'PIL\.')  # of damaged and of large files; ImageError says it better
 
 
-class PictureError(ValueError):
-    """A picture that cannot be read or written. The message is one line for the user and names the file."""
-
-    def __init__(self, message):
-        super().__init__(one_line(message))
+class ImageError(UserError):
+    """An image that cannot be read or written. Whoever reads many skips it."""
 
 
-def read_picture(path):
-    """The picture in a file, as a viewer shows it: upright by its EXIF tag, on white where it is transparent.
+def read_image(path):
+    """The image in a file, as a viewer shows it: upright by its EXIF tag, on white where it is transparent.
 
-    Grey, palette, CMYK and 16-bit pictures become 8-bit BGR. Of an animation the first frame is read.
+    Grey, palette, CMYK and 16-bit images become 8-bit BGR. Of an animation the first frame is read.
 
     Args:
         path: str or Path of a JPEG, PNG, BMP, WebP, TIFF or GIF file of at most 178 million pixels.
     Returns:
         uint8 [H, W, 3], BGR.
     Raises:
-        PictureError: the file is missing, a folder, unreadable, empty, not a picture, too large, damaged or
+        ImageError: the file is missing, a folder, unreadable, empty, not an image, too large, damaged or
             ends too early.
     """
     path = Path(path)
     data = _read_bytes(path)
-    image = _read_header(path, data)
+    opened = _read_header(path, data)
     try:
-        if image.format == 'PNG':
+        if opened.format == 'PNG':
             _check_sums(data)
-        moving = image.format == 'PNG' and _has_png_part(data, b'acTL')
-        if image.format in ('WEBP', 'GIF') or image.mode != 'I;16' and (image.has_transparency_data or moving):
+        moving = opened.format == 'PNG' and _has_png_part(data, b'acTL')
+        if opened.format in ('WEBP', 'GIF') or opened.mode != 'I;16' and (opened.has_transparency_data or moving):
             # OpenCV drops alpha, which shows whatever colour lies under transparent pixels. Its version 4
-            # neither turns WebP pictures upright nor reads GIF, and damaged moving PNGs end the process.
-            return _decode_on_white(image)
-        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+            # neither turns WebP images upright nor reads GIF, and damaged moving PNGs end the process.
+            return _decode_on_white(opened)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except Exception as error:  # decoders raise many types for damaged data
-        raise _damaged(path, image) from error
-    if picture is None:
-        raise _damaged(path, image)
-    return picture
+        raise _damaged(path, opened) from error
+    if image is None:
+        raise _damaged(path, opened)
+    return image
 
 
-def write_picture(path, picture):
-    """Writes a picture in the format of the path's suffix. The file is either complete or untouched.
+def write_image(path, image):
+    """Writes an image in the format of the path's suffix. The file is either complete or untouched.
 
     Args:
         path: str or Path that ends in .jpg, .jpeg, .png, .bmp, .webp, .tif or .tiff.
-        picture: uint8 [H, W, 3], BGR.
+        image: uint8 [H, W, 3], BGR.
     Raises:
-        PictureError: the suffix is unknown, the format cannot hold the picture, or the disk does not take it.
+        ImageError: the suffix is unknown, the format cannot hold the image, or the disk does not take it.
     """
     path = Path(path)
-    data = _encode(path, picture)
+    data = _encode(path, image)
     part = path.with_name(f'.{uuid.uuid4().hex}.part')
     try:
         part.write_bytes(data)
         part.replace(path)
     except OSError as error:
-        raise PictureError(f'{path}: cannot be written ({error.strerror}); '
+        raise ImageError(f'{path}: cannot be written ({error.strerror}); '
                            'check that its folder exists, may be written to and has room') from error
     finally:
         with contextlib.suppress(OSError):
             part.unlink()
 
 
-def find_pictures(folder):
-    """The picture files of a folder, known by their suffixes. Hidden files and subfolders are left out.
+def find_images(folder):
+    """The image files of a folder, known by their suffixes. Hidden files and subfolders are left out.
 
     Args:
         folder: str or Path. A file stands for itself, whatever its suffix.
     Returns:
         list of Path, sorted by name.
     Raises:
-        PictureError: there is no such folder, or it may not be read.
+        ImageError: there is no such folder, or it may not be read.
     """
     folder = Path(folder)
     if os.path.isfile(folder):
@@ -102,10 +99,10 @@ def find_pictures(folder):
     try:
         paths = sorted(folder.iterdir())
     except FileNotFoundError as error:
-        raise PictureError(f'{folder}: no such folder; check the name') from error
+        raise ImageError(f'{folder}: no such folder; check the name') from error
     except OSError as error:
-        raise PictureError(f'{folder}: not a folder that can be read ({error.strerror}); '
-                           'name a picture or a folder of pictures') from error
+        raise ImageError(f'{folder}: not a folder that can be read ({error.strerror}); '
+                           'name an image or a folder of images') from error
     return [path for path in paths
             if path.suffix.lower() in SUFFIXES and not path.name.startswith('.') and not path.is_dir()]
 
@@ -117,16 +114,16 @@ def _read_bytes(path):
         data = path.read_bytes() if stat.S_ISREG(kind) else b''  # reading a pipe might never end
     except FileNotFoundError as error:
         reason = 'a link to a file that is gone' if path.is_symlink() else 'no such file'
-        raise PictureError(f'{path}: {reason}; check the name') from error
+        raise ImageError(f'{path}: {reason}; check the name') from error
     except OSError as error:
-        raise PictureError(f'{path}: cannot be read ({error.strerror}); check its name and permissions') from error
+        raise ImageError(f'{path}: cannot be read ({error.strerror}); check its name and permissions') from error
     except ValueError as error:
-        raise PictureError(f'{path}: a name that no file can have; check the name') from error
+        raise ImageError(f'{path}: a name that no file can have; check the name') from error
     if not stat.S_ISREG(kind):
-        kind = 'folder, not a picture; name a file in it' if stat.S_ISDIR(kind) else 'pipe or a device; name a file'
-        raise PictureError(f'{path}: a {kind}')
+        kind = 'folder, not an image; name a file in it' if stat.S_ISDIR(kind) else 'pipe or a device; name a file'
+        raise ImageError(f'{path}: a {kind}')
     if not data:
-        raise PictureError(f'{path}: an empty file; copy or download it again')
+        raise ImageError(f'{path}: an empty file; copy or download it again')
     return data
 
 
@@ -134,23 +131,23 @@ def _read_header(path, data):
     """What the file claims to be, as a Pillow image that is not decoded yet."""
     stream = io.BytesIO(data)
     try:
-        image = Image.open(stream, formats=_FORMATS)
+        opened = Image.open(stream, formats=_FORMATS)
     except Image.DecompressionBombError as error:
-        raise PictureError(f'{path}: more than {_MAX_PIXELS // 10**6} million pixels; '
+        raise ImageError(f'{path}: more than {_MAX_PIXELS // 10**6} million pixels; '
                            'make it smaller or cut it into tiles') from error
     except Exception as error:  # Pillow raises many types for damaged headers
-        raise PictureError(f'{path}: not a JPEG, PNG, BMP, WebP, TIFF or GIF picture, or only the start of '
+        raise ImageError(f'{path}: not a JPEG, PNG, BMP, WebP, TIFF or GIF image, or only the start of '
                            'one; convert it or copy it again') from error
-    if image.format == 'TIFF' and image.mode in ('F', 'I'):
-        raise PictureError(f'{path}: a TIFF picture of 32 bits a pixel, whose range of brightness is not known; '
+    if opened.format == 'TIFF' and opened.mode in ('F', 'I'):
+        raise ImageError(f'{path}: a TIFF image of 32 bits a pixel, whose range of brightness is not known; '
                            'convert it to 8 or 16 bits')
     # OpenCV may fill what is missing with grey, or make room for what a PNG's chunk claims to hold, up to 4 GB.
     # Trailing bytes after the mark are common and harmless. The search starts behind the header, which may hold a
     # thumbnail with a mark of its own.
-    if (image.format in _JPEG and data.rfind(_JPEG_END, stream.tell()) < 0
-            or image.format == 'PNG' and not _has_png_part(data, b'IEND')):
-        raise PictureError(f'{path}: the picture ends too early; copy or download it again')
-    return image
+    if (opened.format in _JPEG and data.rfind(_JPEG_END, stream.tell()) < 0
+            or opened.format == 'PNG' and not _has_png_part(data, b'IEND')):
+        raise ImageError(f'{path}: the image ends too early; copy or download it again')
+    return opened
 
 
 def _png_parts(data):
@@ -174,28 +171,28 @@ def _check_sums(data):
                 raise ValueError('wrong checksum')
 
 
-def _decode_on_white(image):
-    ImageOps.exif_transpose(image, in_place=True)
-    if image.has_transparency_data:  # a large one takes gigabytes this way
-        image = image.convert('RGBA')
-        white = Image.new('RGB', image.size, 'white')
-        white.paste(image, mask=image)
-        image = white
-    return cv2.cvtColor(np.asarray(image.convert('RGB')), cv2.COLOR_RGB2BGR)
+def _decode_on_white(opened):
+    ImageOps.exif_transpose(opened, in_place=True)
+    if opened.has_transparency_data:  # a large one takes gigabytes this way
+        opened = opened.convert('RGBA')
+        white = Image.new('RGB', opened.size, 'white')
+        white.paste(opened, mask=opened)
+        opened = white
+    return cv2.cvtColor(np.asarray(opened.convert('RGB')), cv2.COLOR_RGB2BGR)
 
 
-def _damaged(path, image):
-    return PictureError(f'{path}: this {image.format} picture cannot be decoded: it is damaged, ends too '
+def _damaged(path, opened):
+    return ImageError(f'{path}: this {opened.format} image cannot be decoded: it is damaged, ends too '
                         'early or is of a rare kind; copy it again or convert it to PNG')
 
 
-def _encode(path, picture):
+def _encode(path, image):
     try:
-        encoded, data = cv2.imencode(path.suffix, picture)
+        encoded, data = cv2.imencode(path.suffix, image)
     except cv2.error:
         encoded = False
     if not encoded:
-        height, width = picture.shape[:2]
-        raise PictureError(f"{path}: a picture of {width}x{height} cannot be written as '{path.suffix}'; "
+        height, width = image.shape[:2]
+        raise ImageError(f"{path}: an image of {width}x{height} cannot be written as '{path.suffix}'; "
                            'use .png or .jpg')
     return data.tobytes()

@@ -6,31 +6,31 @@ import numpy as np
 
 from data.augmentation import make_sample
 from data.coco import CocoDataset
-from data.images import PictureError
+from data.images import ImageError
 from model.anchors import anchors
 from model.config import Config
 from model.matcher import Assignment, assign, corners, match
-from system.worker_pool import work_ahead
+from system.worker_pool import parallel_map
 
-MOST_OBJECTS = 5000  # in a picture; each is compared with each anchor, and 100,000 take all memory
-TRIES = 20  # other pictures to draw in a row before a dataset is given up as unreadable
+MOST_OBJECTS = 5000  # in an image; each is compared with each anchor, and 100,000 take all memory
+TRIES = 20  # other images to draw in a row before a dataset is given up as unreadable
 
 
 class Batch(NamedTuple):
-    """What one training step takes. n pictures, m objects.
+    """What one training step takes. n images, m objects.
 
     Attributes:
-        image_ids: of the n pictures.
-        pictures: uint8 [n, size, size, 3], BGR.
-        boxes: float32 [m, 4], x0 y0 x1 y1 relative to their picture.
+        image_ids: of the n images.
+        images: uint8 [n, size, size, 3], BGR.
+        boxes: float32 [m, 4], x0 y0 x1 y1 relative to their image.
         classes: int64 [m], without background.
         masks: uint8 [m, p, p], 0 and 1, at the size of the prototypes.
         semantic: uint8 [n, classes, p / 2, p / 2], 0 and 1.
         assignment: `Assignment` of anchors to objects.
-        problems: list of str, a line for each picture that could not be read; another one took its place.
+        problems: list of str, a line for each image that could not be read; another one took its place.
     """
     image_ids: list
-    pictures: np.ndarray
+    images: np.ndarray
     boxes: np.ndarray
     classes: np.ndarray
     masks: np.ndarray
@@ -43,16 +43,16 @@ class Batch(NamedTuple):
 class Batches:
     """The batches of a training run, one for each step, a function of the seed and of the step alone.
 
-    Pictures come in a new random order each epoch. A run that is resumed at a step sees what it would have seen.
+    Images come in a new random order each epoch. A run that is resumed at a step sees what it would have seen.
 
     Args:
         dataset: `CocoDataset`.
         config: the network's `Config`.
-        batch_size: pictures in a batch.
+        batch_size: images in a batch.
         seed: of order and augmentation.
         pos_threshold, neg_threshold: IoU from which an anchor is positive, and under which it is background.
         augmentation: as `augment.make_sample` takes it.
-        part, parts: which part of a step's pictures, and of how many, each batch is: one process's share.
+        part, parts: which part of a step's images, and of how many, each batch is: one process's share.
     """
     dataset: CocoDataset
     config: Config
@@ -77,24 +77,24 @@ class Batches:
         first = (step * self.parts + self.part) * self.batch_size
         for position in range(first, first + self.batch_size):
             rng = np.random.default_rng((self.seed, 1, position))
-            picture, sample = self._sample(self._index(position), rng, problems)
-            ids.append(picture.id)
+            image, sample = self._sample(self._index(position), rng, problems)
+            ids.append(image.id)
             samples.append(sample)
         return self.collate(ids, samples, problems, np.random.default_rng((self.seed, 2, step, self.part)))
 
-    def read_ahead(self, first, last, workers=0):
+    def prefetch(self, first, last, workers=0):
         """The batches of steps first to last - 1, made by worker processes while the caller trains.
 
         Args:
             first, last: steps.
             workers: number of processes; 0 makes each batch when it is asked for.
         Returns:
-            iterator of `Batch`, which raises as `workers.work_ahead` does.
+            iterator of `Batch`, which raises as `workers.parallel_map` does.
         """
-        return work_ahead(self.__getitem__, range(first, last), workers)
+        return parallel_map(self.__getitem__, range(first, last), workers)
 
     def _index(self, position):
-        """Which picture stands at a position of the endless stream of epochs."""
+        """Which image stands at a position of the endless stream of epochs."""
         epoch, place = divmod(position, len(self.dataset))
         if epoch != getattr(self, '_shuffled', (None,))[0]:
             order = np.random.default_rng((self.seed, 0, epoch)).permutation(len(self.dataset))
@@ -103,18 +103,18 @@ class Batches:
 
     def _sample(self, index, rng, problems):
         for _ in range(TRIES):
-            picture = self.dataset.images[index]
+            image = self.dataset.images[index]
             try:
-                return picture, make_sample(picture.read(), self._objects(index), self.config, rng, self.augmentation)
-            except PictureError as problem:
+                return image, make_sample(image.read(), self._objects(index), self.config, rng, self.augmentation)
+            except ImageError as problem:
                 problems.append(str(problem))
                 index = rng.integers(len(self.dataset))
-        raise PictureError(f'{TRIES} pictures in a row could not be read, the last one: {problems[-1]}')
+        raise ImageError(f'{TRIES} images in a row could not be read, the last one: {problems[-1]}')
 
     def _objects(self, index):
         objects = self.dataset.objects(index)
         if len(objects) > MOST_OBJECTS:
-            raise PictureError(f'{self.dataset.images[index].path}: has {len(objects)} objects in the annotations, and '
+            raise ImageError(f'{self.dataset.images[index].path}: has {len(objects)} objects in the annotations, and '
                                f'{MOST_OBJECTS} can be learnt; cut it into tiles, or correct them')
         return objects
 
@@ -124,7 +124,7 @@ class Batches:
                          self.pos_threshold, self.neg_threshold) for sample in samples]
         assignment = assign(matches, [len(sample.boxes) for sample in samples], rng)
         return Batch(ids,
-                     np.stack([sample.picture for sample in samples]),
+                     np.stack([sample.image for sample in samples]),
                      np.concatenate([sample.boxes for sample in samples]),
                      np.concatenate([sample.labels for sample in samples]),
                      np.concatenate([sample.masks for sample in samples]).astype(np.uint8),

@@ -13,7 +13,7 @@ def rasterise(segmentation, size, transform=None):
         segmentation: a list of polygons, each float [m, 2] or [2m], x y in pixels; or a compressed RLE,
             {'size': [h, w], 'counts': bytes}.
         size: (height, width) of the grid.
-        transform: float [2, 3], takes coordinates of the picture to coordinates of the grid. None leaves
+        transform: float [2, 3], takes coordinates of the image to coordinates of the grid. None leaves
             them, and polygons then give exactly the mask that pycocotools evaluates with.
     Returns:
         bool [height, width].
@@ -39,11 +39,11 @@ def compress(counts, size):
     Args:
         counts: list of int, the lengths of the runs, column by column, the first one outside the object;
             or str, the same compressed.
-        size: (height, width) of the picture.
+        size: (height, width) of the image.
     Returns:
         {'size': [h, w], 'counts': bytes}.
     Raises:
-        ValueError: the runs are malformed, or are not as many pixels as the picture has.
+        ValueError: the runs are malformed, or are not as many pixels as the image has.
     """
     height, width = size
     if isinstance(counts, list):
@@ -57,7 +57,7 @@ def compress(counts, size):
     if min(runs, default=0) < 0:
         raise ValueError('an RLE with a negative count')
     if sum(runs) != height * width:
-        raise ValueError(f'an RLE of {sum(runs)} pixels for a picture of {height * width}')
+        raise ValueError(f'an RLE of {sum(runs)} pixels for an image of {height * width}')
     if isinstance(counts, list):
         return mask_api.frPyObjects({'size': [height, width], 'counts': counts}, height, width)
     return {'size': [height, width], 'counts': counts.encode('ascii')}
@@ -69,7 +69,7 @@ def _run_lengths(text):
     A character holds five bits of a number, lowest first, and a sixth that says whether more follow. From
     the fourth run on, a number is the difference from the run two before.
 
-    Pictures take six characters a number at most (`coco` sees to that). More of them, which add nothing but zeros, are
+    Images take six characters a number at most (`coco` sees to that). More of them, which add nothing but zeros, are
     other numbers for pycocotools, whose shifts overflow, and it would write past the end of the mask.
     """
     runs = []

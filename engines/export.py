@@ -12,41 +12,38 @@ from pathlib import Path
 
 import numpy as np
 
-from engines.onnx_engine import MASK_IOU, MASKS, PICTURES, OnnxError, open_session
+from engines.errors import EngineError
+from engines.onnx_engine import IMAGES, MASK_IOU, MASKS, open_session
 from model.checkpoint import restore
 
 OPSET = 19  # the first with DeformConv
 CLOSE = 1e-4  # of an output's range, that it may be away from Paddle's
 
 
-class ExportError(RuntimeError):
-    """A network that does something else once it is exported. The message is one line for the user."""
-
-
-def to_onnx(checkpoint, path, picture=None, with_nms=False, winograd=False):
+def to_onnx(checkpoint, path, image=None, with_nms=False, winograd=False):
     """The network of a checkpoint as ONNX. The config and the classes are in its metadata, as JSON.
 
     Args:
         checkpoint: `Checkpoint`.
         path: where it came from, for messages.
-        picture: float32 [size, size, 3], BGR, 0 to 255, to try it on; None for noise.
+        image: float32 [size, size, 3], BGR, 0 to 255, to try it on; None for noise.
         with_nms: whether Fast NMS is a part of it.
         winograd: whether 3×3 convolutions are to be as of `WinogradConv`, which suits ONNX Runtime on a CPU.
     Returns:
         bytes of the network, from float32 [n, size, size, 3] to what `Exported` returns; and of the net that re-scores
         masks, from float32 [n, 1, h, w] to [n, classes], or None where there is none.
     Raises:
-        CheckpointError: it is not a whole network.
-        ExportError: an output is not what it is in Paddle.
-        OnnxError: there is nothing to convert or to try it with.
+        UserError: it is not a whole network.
+        EngineError: an output is not what it is in Paddle.
+        EngineError: there is nothing to convert or to try it with.
     """
     _look_for_converter()
-    parts = _parts(checkpoint, path, picture, with_nms, winograd)
+    parts = _parts(checkpoint, path, image, with_nms, winograd)
     made = [_as_onnx(*part, about(checkpoint)) for part in parts]
     return made[0], made[1] if len(made) > 1 else None
 
 
-def to_paddle(checkpoint, path, folder, picture=None, with_nms=False):
+def to_paddle(checkpoint, path, folder, image=None, with_nms=False):
     """The network of a checkpoint for Paddle Inference: the files network.* in a folder, which is made, and about.json.
 
     The net that re-scores masks is in mask_iou.*. Arguments and errors as of `to_onnx`, and
@@ -54,7 +51,7 @@ def to_paddle(checkpoint, path, folder, picture=None, with_nms=False):
         OSError: they cannot be written. There is no folder then.
     """
     import paddle
-    folder, parts = Path(os.path.abspath(folder)), _parts(checkpoint, path, picture, with_nms)
+    folder, parts = Path(os.path.abspath(folder)), _parts(checkpoint, path, image, with_nms)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f'.{folder.name}.') as draft:
         made = Path(draft) / folder.name
@@ -65,7 +62,7 @@ def to_paddle(checkpoint, path, folder, picture=None, with_nms=False):
                     _save(layer, name, sample, str(made / stem))
                     found = _run(paddle.jit.load(str(made / stem)), sample)
             except RuntimeError as error:  # Paddle overlooks a full disk when it writes
-                raise ExportError(f'{folder}: cannot be read again as it was written ({str(error).strip()[-100:]!r}); '
+                raise EngineError(f'{folder}: cannot be read again as it was written ({str(error).strip()[-100:]!r}); '
                                   'is the disk full?') from None
             _compare(found, expected, outputs)
         (made / 'about.json').write_text(json.dumps(about(checkpoint)), 'ascii')
@@ -82,7 +79,7 @@ def about(checkpoint):
             'classes': json.dumps(dataclasses.asdict(checkpoint.classes)), 'weights': weights.hexdigest()}
 
 
-def _parts(checkpoint, path, picture, with_nms, winograd=False):
+def _parts(checkpoint, path, image, with_nms, winograd=False):
     """What there is to export: layers, names and samples of what they take, what they make of these, and its names."""
     from engines.exported_network import Exported, fold_batch_norm  # imports Paddle, as all do that only export
     from engines.winograd import use_winograd
@@ -92,14 +89,14 @@ def _parts(checkpoint, path, picture, with_nms, winograd=False):
     restore(network, checkpoint, path)
     network.eval()
     layer = Exported(network, with_nms)
-    if picture is None:
-        picture = rng.uniform(0, 255, (config.input_size, config.input_size, 3)).astype(np.float32)
-    pictures = np.stack([picture, picture[:, ::-1]])
-    expected = _run(layer, pictures)
+    if image is None:
+        image = rng.uniform(0, 255, (config.input_size, config.input_size, 3)).astype(np.float32)
+    images = np.stack([image, image[:, ::-1]])
+    expected = _run(layer, images)
     fold_batch_norm(network)
     if winograd:
         use_winograd(network)
-    yield layer, PICTURES, pictures, expected, layer.outputs
+    yield layer, IMAGES, images, expected, layer.outputs
     if config.rescore_masks:
         masks = rng.random((2, 1, config.prototype_size, config.prototype_size), np.float32)
         yield network.maskiou_net, MASKS, masks, _run(network.maskiou_net, masks), (MASK_IOU,)
@@ -108,10 +105,10 @@ def _parts(checkpoint, path, picture, with_nms, winograd=False):
 def _look_for_converter():
     for package in ('onnxruntime', 'onnx', 'paddle2onnx'):
         if importlib.util.find_spec(package) is None:
-            raise OnnxError(f'{package} is not installed; pip install -r requirements.txt')
+            raise EngineError(f'{package} is not installed; pip install -r requirements.txt')
     version = importlib.metadata.version('paddle2onnx')
     if int(version.partition('.')[0]) < 2:  # it would end the process
-        raise OnnxError(f'paddle2onnx {version} knows no deformable convolution; it takes Paddle 3 and paddle2onnx 2')
+        raise EngineError(f'paddle2onnx {version} knows no deformable convolution; it takes Paddle 3 and paddle2onnx 2')
 
 
 def _as_onnx(layer, name, sample, expected, outputs, properties):
@@ -185,7 +182,7 @@ def _compare(found, expected, outputs):
         apart = np.abs(found[output] - expected[output]).max(initial=0)
         extent = expected[output].max(initial=0) - expected[output].min(initial=0)
         if not apart <= CLOSE * extent:
-            raise ExportError(f'the exported network gives other {output} than Paddle, by {apart:.2g} in a range of '
+            raise EngineError(f'the exported network gives other {output} than Paddle, by {apart:.2g} in a range of '
                               f'{extent:.2g}')
 
 

@@ -1,4 +1,4 @@
-"""A network in the form in which it is exported: from pictures to what a program of one's own goes on with."""
+"""A network in the form in which it is exported: from images to what a program of one's own goes on with."""
 import paddle
 from paddle import nn
 
@@ -26,12 +26,12 @@ class Exported(nn.Layer):
         self.nms = FastNMS(len(network.anchors), config.num_classes - 1, config.mask_dim) if with_nms else None
         self.outputs = WITH_NMS if with_nms else RAW
 
-    def forward(self, pictures):
+    def forward(self, images):
         """
         Args:
-            pictures: float32 [n, size, size, 3], BGR, 0 to 255.
+            images: float32 [n, size, size, 3], BGR, 0 to 255.
         """
-        boxes, scores, coefficients, prototypes = self.network.predict(pictures)
+        boxes, scores, coefficients, prototypes = self.network.predict(images)
         if self.nms is None:
             return boxes, scores, coefficients, prototypes
         return *self.nms(boxes, scores, coefficients), prototypes

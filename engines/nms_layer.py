@@ -4,7 +4,7 @@ from paddle import nn
 
 
 class FastNMS(nn.Layer):
-    """Fast NMS in each class by itself, of any number of pictures, as `nms.fast_nms` does it for one.
+    """Fast NMS in each class by itself, of any number of images, as `nms.fast_nms` does it for one.
 
     Args:
         anchors, classes, mask_dim: how many there are, background apart.
@@ -25,7 +25,7 @@ class FastNMS(nn.Layer):
     def forward(self, boxes, scores, coefficients):
         """
         Args:
-            boxes, scores, coefficients: of n pictures, as of `Yolact.predict`.
+            boxes, scores, coefficients: of n images, as of `Yolact.predict`.
         Returns:
             Of n times max_detections: boxes float32 [n, d, 4], classes int64 [n, d] from 0, without background, scores
             float32 [n, d], and coefficients float32 [n, d, mask_dim]; best first, and 0 where there is nothing more.
@@ -53,7 +53,7 @@ class FastNMS(nn.Layer):
         return ((shared > self.iou_threshold * union).astype('float32') * before).max(-2)
 
     def _rows(self, values, rows, width):
-        """Some rows of each picture: [n, anchors, width] and int64 [n, d] to [n, d, width]."""
-        picture = (rows[:, :1] * 0 + 1).cumsum(0) - 1
-        chosen = values.reshape([-1, width]).gather((rows + picture * self.anchors).flatten())
+        """Some rows of each image: [n, anchors, width] and int64 [n, d] to [n, d, width]."""
+        image = (rows[:, :1] * 0 + 1).cumsum(0) - 1
+        chosen = values.reshape([-1, width]).gather((rows + image * self.anchors).flatten())
         return chosen.reshape([-1, rows.shape[1], width])

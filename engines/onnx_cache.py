@@ -23,7 +23,7 @@ def cached_onnx(checkpoint, folder, precision):
     Returns:
         as `to_onnx` does.
     Raises:
-        CheckpointError, ExportError, OnnxError: it is not in the cache, and cannot be made.
+        UserError, EngineError, EngineError: it is not in the cache, and cannot be made.
     """
     folder = Path(os.path.abspath(folder))
     cache = folder.with_name(f'.{folder.name}.{precision}.zip')

@@ -1,17 +1,14 @@
 """The network, computed by ONNX Runtime, which is faster than Paddle on a CPU."""
 import json
 
-from model.checkpoint import CheckpointError
+from engines.errors import EngineError
 from model.classes import Classes
 from model.config import Config
 from system.cpu import cores, keep_memory
+from system.errors import UserError
 
-PICTURES, OUTPUTS = 'pictures', ('boxes', 'scores', 'coefficients', 'prototypes')
+IMAGES, OUTPUTS = 'images', ('boxes', 'scores', 'coefficients', 'prototypes')
 MASKS, MASK_IOU = 'masks', 'mask_iou'
-
-
-class OnnxError(RuntimeError):
-    """ONNX Runtime or the way to it is missing or too old. The message is one line for the user."""
 
 
 class OnnxEngine:
@@ -24,7 +21,7 @@ class OnnxEngine:
         config: the network's `Config`.
         classes: the `Classes` that it tells apart.
     Raises:
-        CheckpointError: they are damaged or not ours.
+        UserError: they are damaged or not ours.
     """
 
     def __init__(self, network, rescorer, path):
@@ -41,7 +38,7 @@ class OnnxEngine:
         except (KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
             message = str(error) if str(error).startswith(f'{path}: ') else (
                 f'{path}: not as export.py wrote it ({error}); export it again')
-            raise CheckpointError(message) from None
+            raise UserError(message) from None
         self._check_shapes(path, bool(rescorer))
 
     def _check_shapes(self, path, has_rescorer):
@@ -49,22 +46,22 @@ class OnnxEngine:
         config, size = self.config, self.config.input_size
         found = {value.name: value.shape[1:] for value in (*self._network.get_inputs(), *self._network.get_outputs())}
         if 'classes' in found:
-            raise CheckpointError(f'{path}: was exported --with_nms, for other programs; export it without, for these')
+            raise UserError(f'{path}: was exported --with_nms, for other programs; export it without, for these')
         if MASK_IOU in found:
-            raise CheckpointError(f'{path}: re-scores the masks of a network; name that one')
+            raise UserError(f'{path}: re-scores the masks of a network; name that one')
         anchors, side = config.anchors_per_cell * sum(level ** 2 for level in config.level_sizes), config.prototype_size
-        expected = {PICTURES: [size, size, 3], 'boxes': [anchors, 4], 'scores': [anchors, config.num_classes],
+        expected = {IMAGES: [size, size, 3], 'boxes': [anchors, 4], 'scores': [anchors, config.num_classes],
                     'coefficients': [anchors, config.mask_dim], 'prototypes': [side, side, config.mask_dim]}
         wrong = [name for name, shape in expected.items() if found.get(name) != shape]
         if len(self.classes) + 1 != config.num_classes:
             wrong.append('classes')
         if wrong or has_rescorer != config.rescore_masks:
             problem = f'its {wrong[0]} are of another network' if wrong else 'the net that re-scores is not beside it'
-            raise CheckpointError(f'{path}: not as export.py wrote it ({problem}); export it again')
+            raise UserError(f'{path}: not as export.py wrote it ({problem}); export it again')
 
-    def predict(self, pictures, threshold):
+    def predict(self, images, threshold):
         """As `PaddleEngine.predict`, but of all anchors."""
-        return list(zip(*self._network.run(list(OUTPUTS), {PICTURES: pictures})))
+        return list(zip(*self._network.run(list(OUTPUTS), {IMAGES: images})))
 
     def mask_iou(self, masks):
         """As `PaddleEngine.mask_iou`."""
@@ -75,14 +72,14 @@ def open_session(content):
     """ONNX Runtime's session of a network, bytes, on all cores.
 
     Raises:
-        OnnxError: ONNX Runtime is not installed, or too old.
+        EngineError: ONNX Runtime is not installed, or too old.
         ValueError: it does not take the network.
     """
     try:
         import onnxruntime
         from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as LacksOperator
     except ImportError:
-        raise OnnxError("onnxruntime is not installed; pip install 'onnxruntime>=1.25'") from None
+        raise EngineError("onnxruntime is not installed; pip install 'onnxruntime>=1.25'") from None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = cores()
     options.log_severity_level = 3  # it warns of what optimising takes away
@@ -92,7 +89,7 @@ def open_session(content):
     try:
         return onnxruntime.InferenceSession(content, options, providers=['CPUExecutionProvider'])
     except LacksOperator:
-        raise OnnxError(f'onnxruntime {onnxruntime.__version__} has no deformable convolution for the CPU; '
+        raise EngineError(f'onnxruntime {onnxruntime.__version__} has no deformable convolution for the CPU; '
                         f"pip install 'onnxruntime>=1.25'") from None
     except Exception as error:  # of classes that it does not name
         raise ValueError(str(error)) from None

@@ -1,34 +1,34 @@
 """The network in bfloat16 on a CPU that has it, computed by OpenVINO. ONNX Runtime has no such convolution."""
 import numpy as np
 
-from engines.onnx_engine import OUTPUTS, PICTURES, OnnxEngine
+from engines.onnx_engine import IMAGES, OUTPUTS, OnnxEngine
 from system.cpu import cores
-from system.device import DeviceError
+from system.errors import UserError
 
 
 class OpenVinoEngine(OnnxEngine):
     """As `OnnxEngine`, but for the precision of the network. Re-scoring stays in single precision.
 
     Raises:
-        DeviceError: OpenVINO is not installed, or the CPU has no bfloat16.
+        UserError: OpenVINO is not installed, or the CPU has no bfloat16.
     """
 
     def __init__(self, network, rescorer, path):
         super().__init__(network, rescorer, path)
         self._core, self._model, self._requests = _core(), network, {}
         if 'BF16' not in self._core.get_property('CPU', 'OPTIMIZATION_CAPABILITIES'):
-            raise DeviceError('this CPU does not compute in bfloat16; leave --precision bf16 out')
+            raise UserError('this CPU does not compute in bfloat16; leave --precision bf16 out')
 
-    def predict(self, pictures, threshold):
+    def predict(self, images, threshold):
         """As `OnnxEngine.predict`."""
-        request = self._requests.get(len(pictures)) or self._compile(pictures.shape)
-        outputs = request.infer({PICTURES: pictures})
+        request = self._requests.get(len(images)) or self._compile(images.shape)
+        outputs = request.infer({IMAGES: images})
         return list(zip(*(np.array(outputs[name]) for name in OUTPUTS)))
 
     def _compile(self, shape):
         """For batches of this size, as it takes longer for any size."""
         model = self._core.read_model(self._model)
-        model.reshape({PICTURES: list(shape)})
+        model.reshape({IMAGES: list(shape)})
         self._requests[shape[0]] = self._core.compile_model(model, 'CPU', {
             'INFERENCE_PRECISION_HINT': 'bf16', 'PERFORMANCE_HINT': 'LATENCY',
             'INFERENCE_NUM_THREADS': cores()}).create_infer_request()
@@ -40,7 +40,7 @@ def _core():
         import openvino
         from openvino.frontend.onnx import ConversionExtension
     except ImportError:
-        raise DeviceError("--precision bf16 needs OpenVINO; pip install 'openvino>=2025.4'") from None
+        raise UserError("--precision bf16 needs OpenVINO; pip install 'openvino>=2025.4'") from None
     core = openvino.Core()
     core.add_extension(ConversionExtension('DeformConv', _deform_conv))
     return core

@@ -26,17 +26,17 @@ class PaddleEngine:
         self._network = network
         self._predict = functools.partial(forward_in, dtype, _compile(network) if compiled else network.predict)
 
-    def predict(self, pictures, threshold):
+    def predict(self, images, threshold):
         """
         Args:
-            pictures: float32 [n, size, size, 3], BGR, 0 to 255.
+            images: float32 [n, size, size, 3], BGR, 0 to 255.
             threshold: of the anchors that matter.
         Returns:
             n tuples of boxes [a, 4], scores [a, num_classes], coefficients [a, mask_dim] and prototypes [h, w,
             mask_dim], float32, as of `Yolact.predict`, of the a anchors whose best class scores more.
         """
         with paddle.no_grad():
-            outputs = self._predict(paddle.to_tensor(pictures))
+            outputs = self._predict(paddle.to_tensor(images))
             likely = (outputs[1][:, :, 1:].max(-1) > threshold).numpy()
         return [(*self._rows(parts, np.flatnonzero(wanted)), prototypes.numpy())
                 for *parts, prototypes, wanted in zip(*outputs, likely)]
@@ -54,5 +54,5 @@ class PaddleEngine:
 
 def _compile(network):
     size = network.config.input_size
-    pictures = paddle.static.InputSpec([None, size, size, 3], 'float32', 'pictures')
-    return paddle.jit.to_static(Exported(network), input_spec=[pictures], full_graph=True)
+    images = paddle.static.InputSpec([None, size, size, 3], 'float32', 'images')
+    return paddle.jit.to_static(Exported(network), input_spec=[images], full_graph=True)

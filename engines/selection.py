@@ -1,11 +1,12 @@
 """What computes the network: ONNX Runtime on a CPU, Paddle on a GPU or where one asks for it."""
 from pathlib import Path
 
-from engines.export import ExportError
+from engines.errors import EngineError
 from engines.onnx_cache import cached_onnx
-from engines.onnx_engine import OnnxEngine, OnnxError
-from model.checkpoint import FILES, CheckpointError, load_checkpoint, restore
-from system.device import DeviceError, choose_device, find_device
+from engines.onnx_engine import OnnxEngine
+from model.checkpoint import FILES, load_checkpoint, restore
+from system.device import choose_device, find_device
+from system.errors import UserError
 
 ENGINES = ('onnx', 'paddle')
 
@@ -21,34 +22,34 @@ def open_engine(model_path, device=None, engine=None, precision='fp32'):
     Returns:
         `PaddleEngine`, `OnnxEngine` or `OpenVinoEngine`.
     Raises:
-        CheckpointError: the weights cannot be used.
-        DeviceError: there is no such device, or it has no such engine or precision.
+        UserError: the weights cannot be used.
+        UserError: there is no such device, or it has no such engine or precision.
     """
     path, is_onnx = Path(model_path), str(model_path).endswith('.onnx')
     if is_onnx and engine == 'paddle':
-        raise DeviceError(f'{path}: is for ONNX Runtime; leave --engine out')
+        raise UserError(f'{path}: is for ONNX Runtime; leave --engine out')
     device = 'cpu' if is_onnx and device is None else find_device(device)
     if device != 'cpu' and (is_onnx or engine == 'onnx'):
-        raise DeviceError('ONNX Runtime is for the CPU here; use --device cpu, or --engine paddle with a checkpoint')
+        raise UserError('ONNX Runtime is for the CPU here; use --device cpu, or --engine paddle with a checkpoint')
     if precision == ('amp' if device == 'cpu' else 'bf16'):
-        raise DeviceError('--amp=O1 needs a GPU; leave it out' if device == 'cpu' else
+        raise UserError('--amp=O1 needs a GPU; leave it out' if device == 'cpu' else
                           '--precision bf16 is for a CPU; a GPU takes --amp=O1')
     if precision == 'bf16' and engine == 'paddle':
-        raise DeviceError('Paddle computes in single precision on a CPU; leave --engine or --precision out')
+        raise UserError('Paddle computes in single precision on a CPU; leave --engine or --precision out')
     if is_onnx:
         try:
             return _on_cpu(precision)(*_read_onnx(path), path)
-        except OnnxError as error:
-            raise DeviceError(f'{path}: {error}') from None
+        except EngineError as error:
+            raise UserError(f'{path}: {error}') from None
     checkpoint = load_checkpoint(path)
     if checkpoint.backbone_only:
-        raise CheckpointError(f'{path}: only a backbone, to start training from; it finds nothing yet')
+        raise UserError(f'{path}: only a backbone, to start training from; it finds nothing yet')
     if device == 'cpu' and engine != 'paddle':
         try:
             return _on_cpu(precision)(*cached_onnx(checkpoint, path, precision), path)
-        except (ExportError, OnnxError) as error:
+        except EngineError as error:
             if engine == 'onnx' or precision == 'bf16':
-                raise DeviceError(f'{path}: cannot be made ready for the CPU: {error}') from None
+                raise UserError(f'{path}: cannot be made ready for the CPU: {error}') from None
     return _open_paddle(checkpoint, path, device, precision)
 
 
@@ -61,15 +62,15 @@ def _on_cpu(precision):
 
 def _open_paddle(checkpoint, path, device, precision):
     from engines.paddle_engine import PaddleEngine
-    from model.mixed_precision import PrecisionError, half_precision  # imports Paddle, which takes seconds
+    from model.mixed_precision import UserError, half_precision  # imports Paddle, which takes seconds
     from model.yolact import Yolact
     choose_device(device)
     network = Yolact(checkpoint.config)
     restore(network, checkpoint, path)
     try:
         dtype = half_precision() if precision == 'amp' else 'float32'
-    except PrecisionError as error:
-        raise DeviceError(error) from None
+    except UserError as error:
+        raise UserError(error) from None
     return PaddleEngine(network, checkpoint.classes, device != 'cpu', dtype)
 
 
@@ -78,11 +79,11 @@ def _read_onnx(path):
     rescorer = rescorer_path(path)
     for file in (path, rescorer):
         if file.exists() and not file.is_file():  # reading a pipe would wait
-            raise CheckpointError(f'{file}: is no file; check the name')
+            raise UserError(f'{file}: is no file; check the name')
     try:
         return path.read_bytes(), rescorer.read_bytes() if rescorer.exists() else None
     except OSError as error:
-        raise CheckpointError(f'{path}: cannot be read ({error.strerror}); check the name') from None
+        raise UserError(f'{path}: cannot be read ({error.strerror}); check the name') from None
 
 
 def model_files(model_path):

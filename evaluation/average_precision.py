@@ -1,7 +1,7 @@
 """The average precision of COCO results, in the figures of pycocotools and of YOLACT.
 
-pycocotools compares a picture's results with its objects, and then counts over all pictures. The first takes far
-longer and needs nothing of other pictures, so here it is done a picture at a time, by any process; and the second needs
+pycocotools compares an image's results with its objects, and then counts over all images. The first takes far
+longer and needs nothing of other images, so here it is done an image at a time, by any process; and the second needs
 nothing of other classes.
 """
 import contextlib
@@ -15,11 +15,11 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from system.worker_pool import work_ahead
+from system.worker_pool import parallel_map
 
 KINDS = {'box': 'bbox', 'mask': 'segm'}  # and what pycocotools calls them
 
-# pycocotools' twelve, in its order: name, IoU of a hit, size of the objects, most detections a picture.
+# pycocotools' twelve, in its order: name, IoU of a hit, size of the objects, most detections an image.
 FIGURES = (
     ('AP', '0.50:0.95', 'all', 100), ('AP50', '0.50', 'all', 100), ('AP75', '0.75', 'all', 100),
     ('APs', '0.50:0.95', 'small', 100), ('APm', '0.50:0.95', 'medium', 100),
@@ -80,8 +80,8 @@ def _percent(value):
     return f'{100 * value:.2f}' if value >= 0 else '-'
 
 
-class Judgement(NamedTuple):
-    """Which of a picture's results hit.
+class ImageEvaluation(NamedTuple):
+    """Which of an image's results hit.
 
     Attributes:
         image_id: int or str.
@@ -95,32 +95,32 @@ class Judgement(NamedTuple):
 
 
 def judge(dataset, i, boxes, masks):
-    """Compares the results of a picture with its annotations.
+    """Compares the results of an image with its annotations.
 
     Args:
         dataset: `CocoDataset` with annotations, which alone say what is true.
-        i: int, which of its pictures.
-        boxes, masks: lists of dict as from `results.to_coco`, of this picture; None of a kind that is not judged.
+        i: int, which of its images.
+        boxes, masks: lists of dict as from `results.to_coco`, of this image; None of a kind that is not judged.
     Returns:
-        `Judgement`.
+        `ImageEvaluation`.
     """
     labels = {id: label for label, id in enumerate(dataset.classes.ids)}
 
     def labelled(records):
         return [{**record, 'image_id': 1, 'category_id': labels[record['category_id']]} for record in records]
-    picture, annotations = dataset.images[i], labelled(dataset.annotations(i))
-    content = {'images': [{'id': 1, 'height': picture.height, 'width': picture.width}],
+    image, annotations = dataset.images[i], labelled(dataset.annotations(i))
+    content = {'images': [{'id': 1, 'height': image.height, 'width': image.width}],
                'categories': [{'id': label} for label in labels.values()]}
     truth = _index({**content, 'annotations': annotations})
     objects = np.bincount([record['category_id'] for record in annotations if not record['iscrowd']],
                           minlength=len(labels))
-    return Judgement(picture.id, objects, {kind: _hits(truth, labelled(found), KINDS[kind])
+    return ImageEvaluation(image.id, objects, {kind: _hits(truth, labelled(found), KINDS[kind])
                                            for kind, found in (('box', boxes), ('mask', masks)) if found is not None})
 
 
 def _hits(truth, entries, iou_type):
     found = _quietly(truth.loadRes, entries) if entries else _index({**truth.dataset, 'annotations': []})
-    judge = _quietly(_Judge, truth, found, iou_type)
+    judge = _quietly(_FastCOCOeval, truth, found, iou_type)
     labels = sorted({record['category_id'] for record in [*truth.dataset['annotations'], *entries]})
     judge.params.catIds = labels
     if labels:
@@ -130,10 +130,10 @@ def _hits(truth, entries, iou_type):
             for place, label in enumerate(labels)}
 
 
-class _Judge(COCOeval):
+class _FastCOCOeval(COCOeval):
     """pycocotools' own, spared the objects that no result can hit.
 
-    It looks at each object for each result, IoU and size in turn, which takes minutes where a picture has 100,000.
+    It looks at each object for each result, IoU and size in turn, which takes minutes where an image has 100,000.
     """
 
     def evaluateImg(self, image_id, label, sizes, most):
@@ -156,21 +156,21 @@ def _compact(hits):
             'dtIgnore': hits['dtIgnore'] > 0, 'gtIgnore': hits['gtIgnore']}
 
 
-def average_precision(dataset, judgements, workers=0):
+def average_precision(dataset, evaluations, workers=0):
     """What COCO's evaluation makes of results.
 
     Args:
         dataset: the `CocoDataset`.
-        judgements: list of `Judgement` of the pictures that count, of the same kinds, in any order.
+        evaluations: list of `ImageEvaluation` of the images that count, of the same kinds, in any order.
         workers: number of processes that share the classes; 0 does it in this one.
     Returns:
         `AveragePrecision`.
     """
-    # pycocotools takes pictures by their ids, and of equal scores the one in the earlier picture for the higher.
-    ordered = sorted(judgements, key=lambda one: (isinstance(one.image_id, str), one.image_id))
+    # pycocotools takes images by their ids, and of equal scores the one in the earlier image for the higher.
+    ordered = sorted(evaluations, key=lambda one: (isinstance(one.image_id, str), one.image_id))
     kinds = [kind for kind in KINDS if all(kind in one.hits for one in ordered)]
     labels = range(len(dataset.classes))
-    parts = work_ahead(functools.partial(_add_up, ordered), [(kind, label) for kind in kinds for label in labels],
+    parts = parallel_map(functools.partial(_add_up, ordered), [(kind, label) for kind in kinds for label in labels],
                        workers)
     totals = {kind: _total(KINDS[kind], [next(parts) for _ in labels]) for kind in kinds}
     precision = {kind: total.eval['precision'][..., -1] for kind, total in totals.items()}
@@ -185,13 +185,13 @@ def average_precision(dataset, judgements, workers=0):
         names=dataset.classes.names, objects=tuple(sum(one.objects for one in ordered).tolist()), precision=precision)
 
 
-def _add_up(judgements, part):
-    """Precision and recall of a class over all pictures, as COCOeval's accumulate() has them."""
+def _add_up(evaluations, part):
+    """Precision and recall of a class over all images, as COCOeval's accumulate() has them."""
     kind, label = part
     total = COCOeval(iouType=KINDS[kind])
-    total.params.imgIds, total.params.catIds = list(range(len(judgements))), [label]
+    total.params.imgIds, total.params.catIds = list(range(len(evaluations))), [label]
     nothing = [None] * len(total.params.areaRng)
-    hits = [one.hits[kind].get(label, nothing) for one in judgements]
+    hits = [one.hits[kind].get(label, nothing) for one in evaluations]
     total.evalImgs = [one[size] for size in range(len(nothing)) for one in hits]
     total._paramsEval = copy.deepcopy(total.params)
     _quietly(total.accumulate)

@@ -1,4 +1,4 @@
-"""What results get wrong, picture by picture: objects that are missed, taken for others, or not there."""
+"""What results get wrong, image by image: objects that are missed, taken for others, or not there."""
 from bisect import insort
 from collections import Counter
 from typing import NamedTuple
@@ -8,12 +8,12 @@ from pycocotools import mask as mask_api
 
 SCORE, IOU = 0.3, 0.5  # what a result is to have to be shown, and to hit an object
 NOTHING = -1  # in the place of a class
-MOST_PICTURES = 160  # to keep
+MOST_IMAGES = 160  # to keep
 MOST_OVERALL = 40  # of these, the worst whatever their classes
 
 
 class Matches(NamedTuple):
-    """Which of the results in a picture hit which of its objects.
+    """Which of the results in an image hit which of its objects.
 
     Attributes:
         objects: list of dict, the annotations that are no crowds, as `CocoDataset.annotations` has them.
@@ -33,14 +33,14 @@ class Matches(NamedTuple):
         yield from ((None, one['category_id']) for r, one in enumerate(self.results) if r not in hitting)
 
 
-class PictureErrors(NamedTuple):
-    """How well a picture's objects were found.
+class PerImageErrors(NamedTuple):
+    """How well an image's objects were found.
 
     Attributes:
-        place: int, which picture of the dataset.
+        place: int, which image of the dataset.
         pairs: Counter of (class of an object, class of the result that hit it), `NOTHING` for a missed object or for
             a result where nothing is.
-        quality: dict of classes, and None for all of them together, to the panoptic quality of this picture
+        quality: dict of classes, and None for all of them together, to the panoptic quality of this image
             (Kirillov et al. 2019, equation 1), 0 to 1: the sum of the IoUs of hits of the same class, over the number
             of hits and half that of all misses and of all other results.
         results: list of dict, as in `Matches`.
@@ -57,11 +57,11 @@ class PictureErrors(NamedTuple):
 
 
 def match(dataset, i, entries):
-    """Compares the results of a picture with its objects.
+    """Compares the results of an image with its objects.
 
     Args:
         dataset: `CocoDataset` with annotations.
-        i: int, which of its pictures.
+        i: int, which of its images.
         entries: list of dict as from `results.to_coco`, by their masks if all have one, otherwise by their boxes.
     Returns:
         `Matches`.
@@ -96,8 +96,8 @@ def _ious(entries, annotations, key):
     return mask_api.iou(found, true, crowd)
 
 
-def picture_errors(dataset, i, entries):
-    """The `PictureErrors` of a picture. Arguments as in `match`."""
+def errors_in_image(dataset, i, entries):
+    """The `PerImageErrors` of an image. Arguments as in `match`."""
     matches = match(dataset, i, entries)
     labels = {id: label for label, id in enumerate(dataset.classes.ids)} | {None: NOTHING}
     pairs = Counter((labels[true], labels[found]) for true, found in matches.pairs())
@@ -113,38 +113,38 @@ def picture_errors(dataset, i, entries):
     quality = {label: 2 * overlaps[label] / number for label, number in sides.items() if number}
     if quality:
         quality[None] = 2 * overlaps.total() / sides.total()
-    return PictureErrors(i, pairs, quality, matches.results)
+    return PerImageErrors(i, pairs, quality, matches.results)
 
 
 class Errors:
-    """The errors in all pictures of a dataset, and the pictures with the worst of them.
+    """The errors in all images of a dataset, and the images with the worst of them.
 
     Attributes:
-        pairs: Counter as in `PictureErrors`, of all pictures.
-        pictures: int, how many were added.
+        pairs: Counter as in `PerImageErrors`, of all images.
+        images: int, how many were added.
     """
 
     def __init__(self, number_of_classes):
-        self.pairs, self.pictures = Counter(), 0
-        self._most = max(2, MOST_PICTURES // number_of_classes)
+        self.pairs, self.images = Counter(), 0
+        self._most = max(2, MOST_IMAGES // number_of_classes)
         self._worst = {}
 
     def add(self, errors):
-        """Take account of a picture: `PictureErrors`. Its results are kept only if it is among the worst."""
+        """Take account of an image: `PerImageErrors`. Its results are kept only if it is among the worst."""
         self.pairs += errors.pairs
-        self.pictures += 1
+        self.images += 1
         for label, quality in errors.quality.items():
             worst = self._worst.setdefault(label, [])
             insort(worst, (quality, -errors.wrong, errors.place, errors))
             del worst[MOST_OVERALL if label is None else self._most:]
 
     def worst(self):
-        """The worst, overall and of each class, worst first: list of `PictureErrors`, `MOST_PICTURES` at most."""
+        """The worst, overall and of each class, worst first: list of `PerImageErrors`, `MOST_IMAGES` at most."""
         chosen = {place: errors for *_, place, errors in self._worst.get(None, [])}
         ranked = [self._worst[label] for label in sorted(self._worst.keys() - {None})]
         for rank in range(self._most):
             for worst in ranked:
-                if rank < len(worst) and len(chosen) < MOST_PICTURES:
+                if rank < len(worst) and len(chosen) < MOST_IMAGES:
                     *_, place, errors = worst[rank]
                     chosen[place] = errors
         return sorted(chosen.values(), key=lambda errors: (errors.quality[None], -errors.wrong, errors.place))

@@ -4,12 +4,12 @@ from collections import defaultdict
 
 from tqdm import tqdm
 
-from data.coco import AnnotationError
 from evaluation.average_precision import average_precision, judge
-from evaluation.error_analysis import picture_errors
+from evaluation.error_analysis import errors_in_image
 from evaluation.results import to_coco
 from prediction.pipeline import in_batches, predict
-from system.worker_pool import work_ahead
+from system.errors import UserError
+from system.worker_pool import parallel_map
 
 
 def check_classes(dataset, classes):
@@ -19,11 +19,11 @@ def check_classes(dataset, classes):
         dataset: `CocoDataset`.
         classes: `Classes` that the weights know.
     Raises:
-        AnnotationError: a name or category id differs.
+        UserError: a name or category id differs.
     """
     difference = dataset.classes.difference(classes)
     if difference:
-        raise AnnotationError(f'{dataset.annotations_path}: has other classes than the weights: '
+        raise UserError(f'{dataset.annotations_path}: has other classes than the weights: '
                               f'{difference}; give annotations and weights that belong together')
 
 
@@ -33,52 +33,52 @@ def evaluate(predictor, dataset, batch_size=1, max_images=None, workers=0, error
     Args:
         predictor: `Predictor` of the dataset's classes.
         dataset: `CocoDataset` with annotations.
-        batch_size: how many pictures go through the predictor together.
+        batch_size: how many images go through the predictor together.
         max_images: look at so many only, the first of the dataset; None for all.
         workers: as `predict` takes it.
-        errors: `Errors` to add those of each picture to; None to do without.
+        errors: `Errors` to add those of each image to; None to do without.
         progress: whether to draw a progress bar.
     Returns:
-        `AveragePrecision`, and a list of str, a line for each picture that could not be read. Such a picture
+        `AveragePrecision`, and a list of str, a line for each image that could not be read. Such an image
         counts as having no detections.
     """
-    pictures, problems, judgements = dataset.images[:max_images], [], []
-    judging = Judge(dataset, errors is not None)
-    with tqdm(total=len(pictures), unit=' pictures', mininterval=1, disable=not progress) as bar:
-        for judged, left_out in predict(predictor, in_batches(pictures, batch_size), judging, workers):
-            judgements += _kept(judged, errors)
+    images, problems, evaluations = dataset.images[:max_images], [], []
+    judging = ImageEvaluator(dataset, errors is not None)
+    with tqdm(total=len(images), unit=' images', mininterval=1, disable=not progress) as bar:
+        for judged, left_out in predict(predictor, in_batches(images, batch_size), judging, workers):
+            evaluations += _kept(judged, errors)
             problems += left_out
             bar.update(len(judged) + len(left_out))
-    missed = {picture.id for picture in pictures} - {one.image_id for one in judgements}
-    left_out = [i for i, picture in enumerate(pictures) if picture.id in missed]
-    judgements += _kept((judging.judge(i, [], []) for i in left_out), errors)
-    return average_precision(dataset, judgements, workers), problems
+    missed = {image.id for image in images} - {one.image_id for one in evaluations}
+    left_out = [i for i, image in enumerate(images) if image.id in missed]
+    evaluations += _kept((judging.judge(i, [], []) for i in left_out), errors)
+    return average_precision(dataset, evaluations, workers), problems
 
 
-class Judge:
+class ImageEvaluator:
     """Compares detections with a dataset's annotations, and tells the errors among them if these are asked for."""
 
     def __init__(self, dataset, with_errors=False):
         self._dataset, self._with_errors = dataset, with_errors
-        self._places = {picture.id: i for i, picture in enumerate(dataset.images)}
+        self._places = {image.id: i for i, image in enumerate(dataset.images)}
 
-    def __call__(self, picture, detections):
-        """The `Judgement` on a picture's `Detections`, and its `PictureErrors` or None."""
-        boxes, masks = (to_coco(detections, picture.id, self._dataset.classes, kind) for kind in ('box', 'mask'))
-        return self.judge(self._places[picture.id], boxes, masks)
+    def __call__(self, image, detections):
+        """The `ImageEvaluation` on an image's `Detections`, and its `PerImageErrors` or None."""
+        boxes, masks = (to_coco(detections, image.id, self._dataset.classes, kind) for kind in ('box', 'mask'))
+        return self.judge(self._places[image.id], boxes, masks)
 
     def judge(self, i, boxes, masks):
-        """The same for results of picture i as entries, see `average_precision.judge`."""
-        errors = picture_errors(self._dataset, i, boxes if masks is None else masks) if self._with_errors else None
+        """The same for results of image i as entries, see `average_precision.judge`."""
+        errors = errors_in_image(self._dataset, i, boxes if masks is None else masks) if self._with_errors else None
         return judge(self._dataset, i, boxes, masks), errors
 
 
 def _kept(judged, errors):
-    """The judgements; what else there is is added to the errors and forgotten."""
-    for judgement, of_picture in judged:
+    """The evaluations; what else there is is added to the errors and forgotten."""
+    for evaluation, of_image in judged:
         if errors is not None:
-            errors.add(of_picture)
-        yield judgement
+            errors.add(of_image)
+        yield evaluation
 
 
 def evaluate_results(dataset, boxes, masks, max_images=None, workers=0, errors=None):
@@ -86,29 +86,29 @@ def evaluate_results(dataset, boxes, masks, max_images=None, workers=0, errors=N
 
     Args:
         dataset: `CocoDataset` with annotations.
-        boxes, masks: lists of dict as from `to_coco`, of any pictures; None of a kind that is not judged.
-        max_images: look at so many pictures only, the first of the dataset; None for all.
+        boxes, masks: lists of dict as from `to_coco`, of any images; None of a kind that is not judged.
+        max_images: look at so many images only, the first of the dataset; None for all.
         workers: number of processes; 0 does it in this one.
         errors: as in `evaluate`.
     Returns:
         `AveragePrecision`.
     """
-    found = [_by_picture(entries) for entries in (boxes, masks)]
-    pictures = dataset.images[:max_images]
-    parts = ((i, *(None if entries is None else entries.get(picture.id, []) for entries in found))
-             for i, picture in enumerate(pictures))
-    judged = work_ahead(functools.partial(_judge, Judge(dataset, errors is not None)), parts, workers)
-    judgements = list(_kept(tqdm(judged, total=len(pictures), unit=' pictures', mininterval=1), errors))
-    return average_precision(dataset, judgements, workers)
+    found = [_by_image(entries) for entries in (boxes, masks)]
+    images = dataset.images[:max_images]
+    parts = ((i, *(None if entries is None else entries.get(image.id, []) for entries in found))
+             for i, image in enumerate(images))
+    judged = parallel_map(functools.partial(_judge, ImageEvaluator(dataset, errors is not None)), parts, workers)
+    evaluations = list(_kept(tqdm(judged, total=len(images), unit=' images', mininterval=1), errors))
+    return average_precision(dataset, evaluations, workers)
 
 
-def _by_picture(entries):
+def _by_image(entries):
     if entries is None:
         return None
-    pictures = defaultdict(list)
+    images = defaultdict(list)
     for entry in entries:
-        pictures[entry['image_id']].append(entry)
-    return pictures
+        images[entry['image_id']].append(entry)
+    return images
 
 
 def _judge(judging, part):

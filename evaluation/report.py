@@ -12,17 +12,17 @@ import numpy as np
 from pycocotools import mask as mask_api
 from tqdm import tqdm
 
-from data.images import PictureError
+from data.images import ImageError
 from data.polygons import outlines
 from evaluation.average_precision import FIGURES, mean
 from evaluation.error_analysis import IOU, NOTHING, SCORE, match
 from system.files import replacing
-from system.worker_pool import work_ahead
+from system.worker_pool import parallel_map
 from visualization.curves import LOSSES, finite, smooth
 from visualization.drawing import colour
 
 TEMPLATE = Path(__file__).with_name('report.html')
-SIDE, QUALITY = 400, 60  # of a picture in the gallery: pixels, and of its JPEG
+SIDE, QUALITY = 400, 60  # of an image in the gallery: pixels, and of its JPEG
 CURVES = (0, 5, 8)  # whose places among the IoUs of a hit: 0.50, 0.75, 0.90
 SIZES = ('small', 'medium', 'large')
 POINTS = 300  # of a training curve
@@ -33,19 +33,19 @@ def write_report(path, dataset, figures, errors, about, problems=(), steps=None,
 
     Args:
         path: str or Path of an HTML file; its folder is made where it is missing.
-        dataset: `CocoDataset` with annotations. A picture that cannot be read is shown without its pixels.
+        dataset: `CocoDataset` with annotations. An image that cannot be read is shown without its pixels.
         figures: `AveragePrecision`.
         errors: `Errors`.
         about: dict of str, what was judged, in words.
-        problems: list of str, lines on pictures that could not be judged.
+        problems: list of str, lines on images that could not be judged.
         steps: the training run's log, as `curves.read_log` returns it; None for none.
         workers: number of processes; 0 does it in this one.
     Raises:
         OSError: it cannot be written.
-        WorkerError: as in `workers.work_ahead`.
+        UserError: as in `workers.parallel_map`.
     """
     worst = errors.worst()
-    gallery = work_ahead(functools.partial(_card, dataset), worst, workers)
+    gallery = parallel_map(functools.partial(_card, dataset), worst, workers)
     content = {
         'about': about, 'problems': list(problems), 'shown': {'score': SCORE, 'iou': IOU},
         'figures': [{'name': name, 'iou': iou, 'size': size, 'most': most,
@@ -56,9 +56,9 @@ def write_report(path, dataset, figures, errors, about, problems=(), steps=None,
         'classes': _classes(dataset.classes, figures),
         'curves': {kind: _curves(precision) for kind, precision in figures.precision.items()},
         'pairs': [[*pair, number] for pair, number in sorted(errors.pairs.items())],
-        'pictures': errors.pictures,
+        'images': errors.images,
         'training': _training(steps) if steps else None,
-        'gallery': list(tqdm(gallery, total=len(worst), desc='report', unit=' pictures', mininterval=1)),
+        'gallery': list(tqdm(gallery, total=len(worst), desc='report', unit=' images', mininterval=1)),
     }
     head, tail = TEMPLATE.read_text(encoding='ascii').split('{{content}}')
     with replacing(path) as file:
@@ -108,10 +108,10 @@ def _training(steps):
 
 
 def _card(dataset, errors):
-    """A picture of the gallery: its pixels, its objects and its results, as dict."""
-    picture = dataset.images[errors.place]
-    scale = min(1, SIDE / max(picture.width, picture.height))
-    size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+    """An image of the gallery: its pixels, its objects and its results, as dict."""
+    image = dataset.images[errors.place]
+    scale = min(1, SIDE / max(image.width, image.height))
+    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
     matches = match(dataset, errors.place, errors.results)
     labels = {id: label for label, id in enumerate(dataset.classes.ids)}
     true, found = ([{'label': labels[one['category_id']], 'outline': _outline(one, size, scale)} for one in some]
@@ -121,31 +121,31 @@ def _card(dataset, errors):
     for o, r, iou in matches.hits:
         true[o].update(hit=found[r]['label'], iou=round(iou, 3))
         found[r].update(hit=true[o]['label'], iou=round(iou, 3))
-    return {'name': _name(dataset, picture), 'id': picture.id, 'size': size, 'pixels': _pixels(picture, size),
+    return {'name': _name(dataset, image), 'id': image.id, 'size': size, 'pixels': _pixels(image, size),
             'quality': [[NOTHING if label is None else label, round(value, 4)]
                         for label, value in errors.quality.items()],
             'true': true, 'found': found}
 
 
-def _name(dataset, picture):
-    path = picture.path
+def _name(dataset, image):
+    path = image.path
     return str(path.relative_to(dataset.images_folder) if path.is_relative_to(dataset.images_folder) else path)
 
 
-def _pixels(picture, size):
-    """A small JPEG in base64, None if the picture cannot be read."""
+def _pixels(image, size):
+    """A small JPEG in base64, None if the image cannot be read."""
     try:
-        pixels = picture.read()
-    except PictureError:
+        pixels = image.read()
+    except ImageError:
         return None
-    if size != (picture.width, picture.height):
+    if size != (image.width, image.height):
         pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
     _, data = cv2.imencode('.jpg', pixels, (cv2.IMWRITE_JPEG_QUALITY, QUALITY))
     return base64.b64encode(data).decode('ascii')
 
 
 def _outline(record, size, scale):
-    """Outlines in a small picture, of a mask and its holes or of a box: lists of x y x y ... in tenths of pixels."""
+    """Outlines in a small image, of a mask and its holes or of a box: lists of x y x y ... in tenths of pixels."""
     x, y, width, height = np.array(record['bbox'] if 'bbox' in record else mask_api.toBbox(record['segmentation']))
     found = []
     if 'segmentation' in record:

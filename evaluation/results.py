@@ -7,23 +7,16 @@ from pathlib import Path
 from pycocotools import mask as mask_api
 
 from data.masks import compress
+from system.errors import UserError
 from system.files import replacing
-from system.messages import one_line
-
-
-class ResultsError(ValueError):
-    """A results file that cannot be used. The message is one line for the user."""
-
-    def __init__(self, message):
-        super().__init__(one_line(message))
 
 
 def to_coco(detections, image_id, classes, kind):
-    """The detections of one picture as entries of a COCO results file.
+    """The detections of one image as entries of a COCO results file.
 
     Args:
         detections: `Detections`.
-        image_id: int or str, the picture's in the dataset.
+        image_id: int or str, the image's in the dataset.
         classes: `Classes` of the dataset.
         kind: 'box' for boxes, ranked by the score of the class; 'mask' for masks, ranked by that times the
             predicted mask IoU.
@@ -33,7 +26,7 @@ def to_coco(detections, image_id, classes, kind):
     """
     scores = detections.box_scores if kind == 'box' else detections.mask_scores
     describe = _bbox if kind == 'box' else _segmentation
-    # A float32's shortest decimals keep its rank exactly. Rounding would make ties, and the order of pictures
+    # A float32's shortest decimals keep its rank exactly. Rounding would make ties, and the order of images
     # would break them.
     return [{'image_id': image_id, 'category_id': classes.ids[detections.classes[i]],
              **describe(detections, i), 'score': float(str(scores[i]))} for i in range(len(detections))]
@@ -76,27 +69,27 @@ def read_results(path, dataset):
         without masks leave None of these. pycocotools takes the area of the box for that of the mask where a
         result has both; here a mask has its own.
     Raises:
-        ResultsError: the file cannot be used.
+        UserError: the file cannot be used.
     """
     try:
         entries = json.loads(Path(path).read_bytes())
     except OSError as error:
-        raise ResultsError(f'{path}: cannot be read ({error.strerror}); check the name') from None
+        raise UserError(f'{path}: cannot be read ({error.strerror}); check the name') from None
     except (ValueError, RecursionError) as error:
-        raise ResultsError(f'{path}: is not JSON ({error}); write it anew with test_dev.py') from None
+        raise UserError(f'{path}: is not JSON ({error}); write it anew with test_dev.py') from None
     if not isinstance(entries, list):
-        raise ResultsError(f'{path}: is not a list of results')
-    known = {picture.id: picture for picture in dataset.images}
+        raise UserError(f'{path}: is not a list of results')
+    known = {image.id: image for image in dataset.images}
     boxes, masks = [], []
     for number, entry in enumerate(entries, 1):
         try:
             box, mask = _check(entry, known, dataset.classes.ids)
         except ValueError as error:
-            raise ResultsError(f'{path}: result {number}: {error}') from None
+            raise UserError(f'{path}: result {number}: {error}') from None
         boxes.append(box)
         masks += [mask] if mask else []
     if masks and len(masks) < len(boxes):
-        raise ResultsError(f'{path}: {len(boxes) - len(masks)} of {len(boxes)} results have no segmentation')
+        raise UserError(f'{path}: {len(boxes) - len(masks)} of {len(boxes)} results have no segmentation')
     return boxes, masks if masks or not boxes else None
 
 
@@ -129,8 +122,8 @@ def _is_number(value):
     return type(value) in (int, float) and abs(value) <= sys.float_info.max
 
 
-def _check_rle(segmentation, picture):
-    size = [picture.height, picture.width]
+def _check_rle(segmentation, image):
+    size = [image.height, image.width]
     if not isinstance(segmentation, dict) or segmentation.get('size') != size:
-        raise ValueError(f'its segmentation is not an RLE of {picture.height} by {picture.width} pixels')
+        raise ValueError(f'its segmentation is not an RLE of {image.height} by {image.width} pixels')
     return compress(segmentation.get('counts'), size)

@@ -13,7 +13,7 @@ def anchors(config):
     Args:
         config: `Config`.
     Returns:
-        float32 [a, 4], centre x, centre y, width, height, relative to the picture.
+        float32 [a, 4], centre x, centre y, width, height, relative to the image.
     """
     levels = [_level(config, base, cells) for base, cells in zip(config.anchor_sizes, config.level_sizes)]
     return np.concatenate(levels).astype(np.float32)
@@ -27,7 +27,7 @@ def _level(config, base, cells):
 
 
 def _shapes(config, base):
-    """Width and height of the anchors of one cell, relative to the picture."""
+    """Width and height of the anchors of one cell, relative to the image."""
     pixels = int(base * config.input_size / PUBLISHED_SIZE)
     shapes = []
     for scale in range(config.anchor_scales):

@@ -1,6 +1,6 @@
 """Boxes as tensors: decoding offsets, and how well boxes agree.
 
-Boxes are x0 y0 x1 y1 relative to the picture; anchors are centre x, centre y, width, height.
+Boxes are x0 y0 x1 y1 relative to the image; anchors are centre x, centre y, width, height.
 """
 import math
 

@@ -24,7 +24,7 @@ from safetensors.numpy import save
 
 from model.classes import Classes
 from model.config import Config
-from system.messages import one_line
+from system.errors import UserError
 
 FORMAT = 1
 META, MODEL = 'meta.json', 'model.safetensors'
@@ -34,13 +34,6 @@ META_BYTES = 10 ** 7  # at the most; ten thousand classes take less than a tenth
 CLASS_LAYERS = re.compile(r'conf_layer|semantic_seg_conv|maskiou_net\.10\.')
 _PLAIN = ('step', 'epoch', 'recipe', 'backbone_only')  # fields that JSON holds as they are
 _STALE = 3600  # seconds, after which nobody is still writing a draft
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be used. The message is one line for the user."""
-
-    def __init__(self, message):
-        super().__init__(one_line(message))
 
 
 @dataclass(frozen=True)
@@ -75,15 +68,15 @@ def check_place(folder):
     Args:
         folder: where it is to be saved.
     Raises:
-        CheckpointError: there is something else.
+        UserError: there is something else.
     """
     folder = _absolute(folder)
     if folder.is_dir():
         alien = sorted({path.name for path in folder.iterdir()} - FILES)
         if alien:
-            raise CheckpointError(f'{folder}: holds {alien[0]}, which is of no checkpoint; name another folder')
+            raise UserError(f'{folder}: holds {alien[0]}, which is of no checkpoint; name another folder')
     elif os.path.lexists(folder):
-        raise CheckpointError(f'{folder}: is a file; name a folder')
+        raise UserError(f'{folder}: is a file; name a folder')
 
 
 def save_checkpoint(folder, checkpoint):
@@ -93,7 +86,7 @@ def save_checkpoint(folder, checkpoint):
         folder: where; a checkpoint that is there is replaced.
         checkpoint: `Checkpoint`.
     Raises:
-        CheckpointError: there is something else in its place.
+        UserError: there is something else in its place.
         OSError: the disk is full or may not be written to. Nothing has changed then.
     """
     check_place(folder)
@@ -142,13 +135,13 @@ def load_checkpoint(folder, training=False):
     Returns:
         `Checkpoint`, its tensors float32.
     Raises:
-        CheckpointError: it is not there, damaged, or not what this version can read.
+        UserError: it is not there, damaged, or not what this version can read.
     """
     folder = Path(folder)
     if not os.path.isdir(folder):
-        raise CheckpointError(f'{folder}: no such checkpoint; a checkpoint is a folder with {META} and {MODEL}')
+        raise UserError(f'{folder}: no such checkpoint; a checkpoint is a folder with {META} and {MODEL}')
     if not os.path.lexists(folder / META):
-        raise CheckpointError(f'{folder}: is no checkpoint, which is a folder with {META} and {MODEL}; name one')
+        raise UserError(f'{folder}: is no checkpoint, which is a folder with {META} and {MODEL}; name one')
     _check_files(folder)
     meta = _read_meta(folder / META)
     try:
@@ -159,7 +152,7 @@ def load_checkpoint(folder, training=False):
     except (KeyError, OverflowError, TypeError, ValueError) as error:
         # A value may be as long as the file.
         problem = f'{error} is missing' if isinstance(error, KeyError) else str(error)[:200]
-        raise CheckpointError(f'{folder / META}: does not describe a network: {problem}; take the file that was saved '
+        raise UserError(f'{folder / META}: does not describe a network: {problem}; take the file that was saved '
                               'with the weights') from None
     averaged = _read_tensors(folder / AVERAGED) if (folder / AVERAGED).exists() else {}
     if averaged and not training:
@@ -172,7 +165,7 @@ def load_checkpoint(folder, training=False):
     for file, values in ((OPTIMIZER, velocity), (AVERAGED, averaged)):
         for name, value in values.items():
             if name not in tensors or value.shape != tensors[name].shape:
-                raise CheckpointError(f'{folder / file}: its {name} belongs to other weights than {MODEL}; take the '
+                raise UserError(f'{folder / file}: its {name} belongs to other weights than {MODEL}; take the '
                                       'one that was saved with it, or remove it to go on without it')
     return Checkpoint(config, classes, tensors, velocity, averaged=averaged, **rest)
 
@@ -183,11 +176,11 @@ def _check_files(folder):
         files = [path for path in folder.iterdir() if not path.name.startswith('.')]
         for path in files:
             if path.name not in FILES:
-                raise CheckpointError(f'{folder}: holds {path.name}, which is of no checkpoint; remove it')
+                raise UserError(f'{folder}: holds {path.name}, which is of no checkpoint; remove it')
             if not stat.S_ISREG(path.lstat().st_mode):
-                raise CheckpointError(f'{path}: is a link, a folder or a device, not a file; copy the checkpoint again')
+                raise UserError(f'{path}: is a link, a folder or a device, not a file; copy the checkpoint again')
     except OSError as error:
-        raise CheckpointError(f'{folder}: cannot be read ({error.strerror}); check its permissions') from None
+        raise UserError(f'{folder}: cannot be read ({error.strerror}); check its permissions') from None
 
 
 def _read_classes(described, config, backbone_only):
@@ -220,7 +213,7 @@ def restore(network, checkpoint, folder, other_classes=False):
         folder: where it came from, for messages.
         other_classes: whether the network may tell other classes apart. The layers that depend on them are left.
     Raises:
-        CheckpointError: a tensor is missing, too many, or of another shape. The network is as it was then.
+        UserError: a tensor is missing, too many, or of another shape. The network is as it was then.
     """
     state = network.state_dict()
     tensors = {name: tensor for name, tensor in checkpoint.tensors.items()
@@ -229,11 +222,11 @@ def restore(network, checkpoint, folder, other_classes=False):
               and (not other_classes or not CLASS_LAYERS.search(name))}
     for names, problem in ((wanted - tensors.keys(), 'lacks'), (tensors.keys() - wanted, 'has an unknown')):
         if names:
-            raise CheckpointError(f'{folder}: {problem} {sorted(names)[0]} ({len(names)} in all); '
+            raise UserError(f'{folder}: {problem} {sorted(names)[0]} ({len(names)} in all); '
                                   f'is it a checkpoint of {network.config.backbone_name}?')
     for name, tensor in tensors.items():
         if list(tensor.shape) != list(state[name].shape):
-            raise CheckpointError(f'{folder}: {name} is {list(tensor.shape)}, the network has '
+            raise UserError(f'{folder}: {name} is {list(tensor.shape)}, the network has '
                                   f'{list(state[name].shape)}; they must have the same classes and backbone')
     for name, tensor in tensors.items():
         state[name].set_value(tensor)
@@ -282,12 +275,12 @@ def _read_meta(path):
             raise ValueError('larger than any description of a network')
         meta = json.loads(path.read_text('utf-8'))
     except OSError as error:
-        raise CheckpointError(f'{path}: cannot be read ({error.strerror}); copy the checkpoint again or take another '
+        raise UserError(f'{path}: cannot be read ({error.strerror}); copy the checkpoint again or take another '
                               'one') from None
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f'{path}: is not the JSON of a checkpoint ({error}); copy it again') from None
+        raise UserError(f'{path}: is not the JSON of a checkpoint ({error}); copy it again') from None
     if not isinstance(meta, dict) or meta.get('format') != FORMAT:
-        raise CheckpointError(f'{path}: not a checkpoint of format {FORMAT}; was it made by a newer version?')
+        raise UserError(f'{path}: not a checkpoint of format {FORMAT}; was it made by a newer version?')
     return meta
 
 
@@ -297,7 +290,7 @@ def _read_tensors(path):
             return {name: _as_float32(name, file.get_tensor(name)) for name in file.keys()}
     except (AttributeError, OSError, SafetensorError, TypeError, ValueError, struct.error) as error:
         # An AttributeError is of a type that NumPy has not.
-        raise CheckpointError(f'{path}: cannot be read: {error}; copy it again or take another checkpoint') from None
+        raise UserError(f'{path}: cannot be read: {error}; copy it again or take another checkpoint') from None
 
 
 def _as_float32(name, tensor):
@@ -312,9 +305,9 @@ def _as_float32(name, tensor):
 def _check_size(path, config, tensors):
     """The description could ask for a network that takes all memory, which is seen before it is built."""
     if sum(tensor.size for tensor in tensors.values()) < config.least_numbers:
-        raise CheckpointError(f'{path}: holds too little for the network of {META}; copy both again')
+        raise UserError(f'{path}: holds too little for the network of {META}; copy both again')
     outputs = config.anchors_per_cell * config.num_classes
     weights = tensors.get('prediction_layers.0.conf_layer.weight')
     if weights is None or weights.shape[:1] != (outputs,):
-        raise CheckpointError(f'{path}: is not of the network of {META}, which has {config.anchors_per_cell} anchors a '
+        raise UserError(f'{path}: is not of the network of {META}, which has {config.anchors_per_cell} anchors a '
                               f'cell and {config.num_classes} classes with background; copy both again')

@@ -14,10 +14,6 @@ FRACTIONS = ('anchor_sizes', 'aspect_ratios')
 LENGTHS = dict(depths=(4, 5), dcn_stages=(0, 5), anchor_sizes=(5, 5), aspect_ratios=(1, 10))
 
 
-class ConfigError(ValueError):
-    """A configuration that no network can have. The message is one line for the user."""
-
-
 @dataclass(frozen=True)
 class Config:
     """Everything that decides the shape of a network and of its anchors.
@@ -41,7 +37,7 @@ class Config:
         scores: how logits become scores, as they were trained: 'softmax' over background and classes, or 'sigmoid' of
             each class by itself, where background has no score.
     Raises:
-        ConfigError: a value that no network can have.
+        ValueError: a value that no network can have.
     """
     backbone_name: str
     block: str
@@ -62,24 +58,24 @@ class Config:
 
     def __post_init__(self):
         if self.backbone_name not in PRESETS or self.block not in BLOCKS:
-            raise ConfigError(f'no backbone named {self.backbone_name!r} of blocks named {self.block!r}')
+            raise ValueError(f'no backbone named {self.backbone_name!r} of blocks named {self.block!r}')
         if self.scores not in SCORES:
-            raise ConfigError(f'scores are {self.scores!r}, not {" or ".join(SCORES)}')
+            raise ValueError(f'scores are {self.scores!r}, not {" or ".join(SCORES)}')
         for field in dataclasses.fields(self):
             if field.type is tuple:
                 object.__setattr__(self, field.name, tuple(getattr(self, field.name)))
             if field.type is bool and type(getattr(self, field.name)) is not bool:
-                raise ConfigError(f'{field.name} is {getattr(self, field.name)!r}, not true or false')
+                raise ValueError(f'{field.name} is {getattr(self, field.name)!r}, not true or false')
         for name, (least, most) in LENGTHS.items():
             if not least <= len(getattr(self, name)) <= most:
-                raise ConfigError(f'{len(getattr(self, name))} {name}, not {least} to {most}')
+                raise ValueError(f'{len(getattr(self, name))} {name}, not {least} to {most}')
         for name, (least, most) in RANGES.items():
             value = getattr(self, name)
             for number in value if isinstance(value, tuple) else (value,):
                 if type(number) not in (int, float) or type(number) is float and name not in FRACTIONS:
-                    raise ConfigError(f'{name} is {number!r}, not a number of the right kind')
+                    raise ValueError(f'{name} is {number!r}, not a number of the right kind')
                 if not least <= number <= most:
-                    raise ConfigError(f'{name.replace("_", " ")} {number} is outside {least} to {most}')
+                    raise ValueError(f'{name.replace("_", " ")} {number} is outside {least} to {most}')
 
     @property
     def anchors_per_cell(self):
@@ -140,8 +136,8 @@ def preset(backbone_name, **overrides):
             'resnet101' and 'darknet53'; 'resnet18dcn_half' is YOLACT++ on a ResNet-18 of half the width.
         **overrides: other values for fields of `Config`, such as num_classes or input_size.
     Raises:
-        ConfigError: the name is unknown, or an override is not possible.
+        ValueError: the name is unknown, or an override is not possible.
     """
     if backbone_name not in PRESETS:
-        raise ConfigError(f'no backbone named {backbone_name!r}; there are {", ".join(PRESETS)}')
+        raise ValueError(f'no backbone named {backbone_name!r}; there are {", ".join(PRESETS)}')
     return Config(backbone_name, **{**PRESETS[backbone_name], **overrides})

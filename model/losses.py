@@ -1,7 +1,7 @@
 """The five losses of YOLACT++ (https://arxiv.org/abs/1904.02689, section 3; https://arxiv.org/abs/1912.06218).
 
 Each is a sum over what it judges. `Criterion` weighs them and divides by the number of positive anchors, the
-semantic loss by the number of pictures.
+semantic loss by the number of images.
 """
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -11,24 +11,24 @@ import paddle.nn.functional as F
 from paddle import Tensor
 
 from model.boxes import ciou, decode, encode
-from system.distributed import add_up
+from system.distributed import all_reduce
 
 WEIGHTS = {'box': 1.5, 'mask': 6.125, 'class': 1.0, 'mask_iou': 25.0, 'semantic': 1.0}
 MIN_MASK_AREA = 25  # prototype pixels; smaller masks teach the mask-IoU net nothing
 
 
 class Targets(NamedTuple):
-    """What a batch of n pictures with m objects, crowds apart, is to be recognised as.
+    """What a batch of n images with m objects, crowds apart, is to be recognised as.
 
     Attributes:
         labels: int64 [n, a], class + 1 of a positive anchor, 0 for background, -1 for neither.
-        boxes: float32 [m, 4], x0 y0 x1 y1 relative to their picture.
+        boxes: float32 [m, 4], x0 y0 x1 y1 relative to their image.
         classes: int64 [m], without background.
         masks: uint8 [m, h, w], 0 and 1, at the size of the prototypes.
         semantic: uint8 [n, num_classes - 1, h / 2, w / 2], 1 where an object of that class is.
-        positives: int64 [p], positive anchors, counted through the batch (picture × a + anchor).
+        positives: int64 [p], positive anchors, counted through the batch (image × a + anchor).
         objects: int64 [p], the object that each of them is to find.
-        masked: for each picture int64 [q], which of the p positives learn masks.
+        masked: for each image int64 [q], which of the p positives learn masks.
         mask_weights: float32 [n], what each of them counts, to make up for those that were left out.
     """
     labels: Tensor
@@ -64,7 +64,7 @@ def ce_loss(logits, labels, areas):
     Args:
         logits: float32 [n, a, num_classes].
         labels: int64 [n, a], as in `Targets`.
-        areas: float32 [n, a], area of the object that a positive anchor is to find, relative to the picture.
+        areas: float32 [n, a], area of the object that a positive anchor is to find, relative to the image.
     """
     weights = paddle.where(labels > 0, 2 - areas, paddle.ones_like(areas))
     return (_cross_entropy(logits, labels) * weights).sum()
@@ -75,7 +75,7 @@ def ohem_loss(logits, labels, negpos_ratio=3):
 
     Args:
         logits, labels: as in `ce_loss`.
-        negpos_ratio: how many background anchors a positive, in each picture.
+        negpos_ratio: how many background anchors a positive, in each image.
     """
     positive = labels > 0
     with paddle.no_grad():
@@ -118,7 +118,7 @@ def ghm_c_loss(logits, labels, bins=5):
         norm = (F.sigmoid(logits[..., 1:]) - truth).abs()
         place = paddle.clip((norm * bins).astype('int64'), 0, bins - 1)  # whatever is not finite is somewhere
         members = paddle.expand_as(judged, norm)
-        counts = add_up(paddle.zeros([bins]).scatter_nd_add(place.reshape([-1, 1]), members.flatten()))
+        counts = all_reduce(paddle.zeros([bins]).scatter_nd_add(place.reshape([-1, 1]), members.flatten()))
         shares = 1 / paddle.clip(counts, min=1) / paddle.clip((counts > 0).astype('float32').sum(), min=1)
         weights = shares.gather(place.flatten()).reshape(place.shape) * members
     return (F.binary_cross_entropy_with_logits(logits[..., 1:], truth, reduction='none') * weights).sum()
@@ -218,13 +218,13 @@ class Criterion:
     box_loss: str = 'ciou'
     negpos_ratio: int = 3
 
-    def __call__(self, network, outputs, targets, positives=None, pictures=None):
+    def __call__(self, network, outputs, targets, positives=None, images=None):
         """
         Args:
             network: the `Yolact` that gave the outputs (its anchors and mask-IoU net are used).
             outputs: `Outputs` in training.
             targets: `Targets`.
-            positives, pictures: how many there are in the whole batch, where this is only a part of it.
+            positives, images: how many there are in the whole batch, where this is only a part of it.
         Returns:
             dict of scalars by name, weighted: box, mask, class, mask_iou (YOLACT++ only), semantic.
         """
@@ -239,7 +239,7 @@ class Criterion:
             sums.update(_masks(network, outputs, targets))
         losses = {name: value * WEIGHTS[name] / count for name, value in sums.items()}
         semantic = semantic_loss(outputs.semantic, targets.semantic.astype('float32'))
-        losses['semantic'] = semantic * WEIGHTS['semantic'] / (pictures or len(outputs.semantic))
+        losses['semantic'] = semantic * WEIGHTS['semantic'] / (images or len(outputs.semantic))
         return losses
 
     def _classes(self, logits, targets):
@@ -264,14 +264,14 @@ def _masks(network, outputs, targets):
     """The mask loss, and where the network judges its masks, the mask-IoU loss."""
     total, judged = 0, []
     coefficients = outputs.coefficients.reshape([-1, outputs.coefficients.shape[-1]])
-    for picture, masked in enumerate(targets.masked):
+    for image, masked in enumerate(targets.masked):
         if not len(masked):
             continue
         objects = targets.objects.gather(masked)
         boxes = targets.boxes.gather(objects)
         truth = targets.masks.gather(objects).transpose([1, 2, 0]).astype('float32')
-        logits = outputs.prototypes[picture] @ coefficients.gather(targets.positives.gather(masked)).T
-        total += mask_loss(logits, truth, boxes) * targets.mask_weights[picture]
+        logits = outputs.prototypes[image] @ coefficients.gather(targets.positives.gather(masked)).T
+        total += mask_loss(logits, truth, boxes) * targets.mask_weights[image]
         judged.append((F.sigmoid(logits) * crop(*logits.shape[:2], boxes), truth, targets.classes.gather(objects)))
     losses = {'mask': total}
     if network.config.rescore_masks:

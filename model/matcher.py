@@ -3,11 +3,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-BACKGROUND, NEUTRAL = 0, -1
+BACKGROUND, IGNORED = 0, -1
 
 
 class Match(NamedTuple):
-    """What each of the a anchors of one picture is to learn.
+    """What each of the a anchors of one image is to learn.
 
     Attributes:
         labels: int64 [a], class + 1 of a positive anchor, 0 for background, -1 for neither.
@@ -31,7 +31,7 @@ def match(boxes, labels, crowds, anchors, pos_threshold=0.5, neg_threshold=0.4, 
     not positive and lies in a crowd by more than crowd_threshold of its area is neutral.
 
     Args:
-        boxes: float32 [n, 4], x0 y0 x1 y1 relative to the picture, with positive sizes.
+        boxes: float32 [n, 4], x0 y0 x1 y1 relative to the image, with positive sizes.
         labels: int64 [n], classes without background.
         crowds: float32 [c, 4], boxes of crowds.
         anchors: float32 [a, 4], x0 y0 x1 y1 (`corners`).
@@ -43,18 +43,18 @@ def match(boxes, labels, crowds, anchors, pos_threshold=0.5, neg_threshold=0.4, 
         best, objects = overlaps.max(0), overlaps.argmax(0)
         for thing, anchor in _own_anchors(overlaps):
             best[anchor], objects[anchor] = 2, thing
-        found = np.where(best < neg_threshold, BACKGROUND, NEUTRAL)
+        found = np.where(best < neg_threshold, BACKGROUND, IGNORED)
         found = np.where(best < pos_threshold, found, labels[objects] + 1)
     else:
         objects = found = np.zeros(len(anchors), np.int64)
     if len(crowds):
         inside = (_intersection(crowds, anchors) / _area(anchors)).max(0)
-        found = np.where((found <= 0) & (inside > crowd_threshold), NEUTRAL, found)
+        found = np.where((found <= 0) & (inside > crowd_threshold), IGNORED, found)
     return Match(found.astype(np.int64), objects.astype(np.int64))
 
 
 class Assignment(NamedTuple):
-    """The matches of a batch of n pictures, as the losses take them (`losses.Targets` says what each field is)."""
+    """The matches of a batch of n images, as the losses take them (`losses.Targets` says what each field is)."""
     labels: np.ndarray
     positives: np.ndarray
     objects: np.ndarray
@@ -63,13 +63,13 @@ class Assignment(NamedTuple):
 
 
 def assign(matches, counts, rng, max_masks=100):
-    """Put the matches of a batch's pictures together, and draw the positives that learn masks.
+    """Put the matches of a batch's images together, and draw the positives that learn masks.
 
     Args:
-        matches: `Match` of each picture.
-        counts: number of objects in each picture, crowds apart.
-        rng: numpy Generator, used where a picture has more than max_masks positives.
-        max_masks: how many positives of a picture learn masks, at most.
+        matches: `Match` of each image.
+        counts: number of objects in each image, crowds apart.
+        rng: numpy Generator, used where an image has more than max_masks positives.
+        max_masks: how many positives of an image learn masks, at most.
     Returns:
         `Assignment`.
     """

@@ -1,11 +1,9 @@
 """Half precision, where it is safe and the device has it."""
 import paddle
 
+from system.errors import UserError
+
 IN_SINGLE = {'deformable_conv'}  # Paddle 2.6 has it in single precision only
-
-
-class PrecisionError(ValueError):
-    """A precision that the device does not have. The message is one line for the user."""
 
 
 def forward_in(dtype, function, *inputs):
@@ -27,11 +25,11 @@ def half_precision():
     """The half precision that the device computes in: bfloat16 if it can, which has the range of float32, or float16.
 
     Raises:
-        PrecisionError: neither.
+        UserError: neither.
     """
     if paddle.get_device().startswith('gpu'):
         for dtype, supported in (('bfloat16', paddle.amp.is_bfloat16_supported),
                                  ('float16', paddle.amp.is_float16_supported)):
             if supported():
                 return dtype
-    raise PrecisionError(f'--amp=O1 needs a GPU with half precision, and this is {paddle.get_device()}; leave it out')
+    raise UserError(f'--amp=O1 needs a GPU with half precision, and this is {paddle.get_device()}; leave it out')

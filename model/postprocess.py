@@ -1,4 +1,4 @@
-"""Raw outputs → Detections: what a user wants to know about a picture."""
+"""Raw outputs → Detections: what a user wants to know about an image."""
 import dataclasses
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -9,23 +9,23 @@ from pycocotools import mask as coco_mask
 from model.nms import cross_class_fast_nms, fast_nms
 
 CROP_MARGIN = 1  # prototype pixels around the box that the mask may use
-BAND = 64  # picture rows that are up-sampled at a time, which keeps them in the cache
+BAND = 64  # image rows that are up-sampled at a time, which keeps them in the cache
 
 
 @dataclass(frozen=True, eq=False)
 class Detections:
-    """The objects of one picture, best box score first.
+    """The objects of one image, best box score first.
 
-    Each mask is kept as the part of the picture around its box; outside of that it is false.
+    Each mask is kept as the part of the image around its box; outside of that it is false.
 
     Attributes:
         classes: int64 [n], from 0, without background.
         box_scores: float32 [n], 0 to 1, how sure the class is.
         mask_scores: float32 [n], 0 to 1; the box score times the predicted mask IoU, or just the box score.
-        boxes: float32 [n, 4], x0 y0 x1 y1 in pixels, inside the picture.
+        boxes: float32 [n, 4], x0 y0 x1 y1 in pixels, inside the image.
         masks: n bool arrays [h, w], each of its own size and perhaps empty.
-        corners: int64 [n, 2], x y of the top-left pixel of each mask in the picture.
-        size: height and width of the picture in pixels.
+        corners: int64 [n, 2], x y of the top-left pixel of each mask in the image.
+        size: height and width of the image in pixels.
     """
     classes: np.ndarray
     box_scores: np.ndarray
@@ -39,14 +39,14 @@ class Detections:
         return len(self.classes)
 
     def full_mask(self, index):
-        """One object's mask on the whole picture: bool [height, width]."""
+        """One object's mask on the whole image: bool [height, width]."""
         full = np.zeros(self.size, bool)
         (x, y), (height, width) = self.corners[index], self.masks[index].shape
         full[y:y + height, x:x + width] = self.masks[index]
         return full
 
     def rle(self, index):
-        """One object's mask as pycocotools encodes the whole picture's: dict of size and counts (bytes)."""
+        """One object's mask as pycocotools encodes the whole image's: dict of size and counts (bytes)."""
         (x0, y0), (height, width) = self.corners[index], self.size
         rows, columns = self.masks[index].shape
         # Column after column, with a pixel that is false before each and after the last.
@@ -78,8 +78,8 @@ class Detections:
 
 
 @dataclass(frozen=True, eq=False)
-class SmallDetections:
-    """The objects of one picture, whose masks are still as small as the prototypes. Sent about more cheaply.
+class LowResolutionDetections:
+    """The objects of one image, whose masks are still as small as the prototypes. Sent about more cheaply.
 
     Attributes:
         classes, box_scores, mask_scores, boxes, size: as in `Detections`.
@@ -109,13 +109,13 @@ class SmallDetections:
         Args:
             mask_iou: float32 [n, classes], 0 to 1, the predicted IoU of each mask if it is one of a class.
         Returns:
-            `SmallDetections`.
+            `LowResolutionDetections`.
         """
         own = mask_iou[np.arange(len(self.masks)), self.classes]
         return dataclasses.replace(self, mask_scores=self.box_scores * own)
 
     def full(self):
-        """The same with masks of the picture's size: `Detections`."""
+        """The same with masks of the image's size: `Detections`."""
         taps = [_Taps.of(*pair) for pair in zip(self.prototype_size, self.size)]
         parts = [_upsample(mask, crop, *taps) for mask, crop in zip(self.masks, self.crops.tolist(), strict=True)]
         return Detections(self.classes, self.box_scores, self.mask_scores, self.boxes, [part for part, _ in parts],
@@ -124,20 +124,20 @@ class SmallDetections:
 
 def detect(boxes, scores, coefficients, prototypes, size, score_threshold=0.05, iou_threshold=0.5, top_k=200,
            max_detections=100, cross_class=False):
-    """The objects that the network's outputs for one picture say are there.
+    """The objects that the network's outputs for one image say are there.
 
     Args:
-        boxes: float32 [a, 4], x0 y0 x1 y1 relative to the picture, decoded.
+        boxes: float32 [a, 4], x0 y0 x1 y1 relative to the image, decoded.
         scores: float32 [a, 1 + classes] after softmax, background first.
         coefficients: float32 [a, k], how much of each prototype makes up the mask.
         prototypes: float32 [ph, pw, k].
-        size: height and width of the picture in pixels.
+        size: height and width of the image in pixels.
         score_threshold: 0 to 1; an anchor takes part if its best class scores more.
         iou_threshold, top_k: see `fast_nms`.
         max_detections: the most objects to return; None for all. Cross-class NMS stops at top_k alone.
         cross_class: an object drops lesser ones of any class, not only of its own.
     Returns:
-        `SmallDetections`, whose masks have the scores of their boxes.
+        `LowResolutionDetections`, whose masks have the scores of their boxes.
     """
     chosen = np.flatnonzero((scores[:, 1:] > score_threshold).any(1))
     boxes, scores = boxes[chosen], scores[chosen, 1:]
@@ -150,7 +150,7 @@ def detect(boxes, scores, coefficients, prototypes, size, score_threshold=0.05, 
     crops = _crops(boxes, prototypes.shape[:2])
     masks = [_assemble(prototypes, *pair) for pair in zip(coefficients, crops, strict=True)]
     scale = np.array([size[1], size[0]] * 2, np.float32)
-    return SmallDetections(classes, box_scores, box_scores, np.clip(boxes * scale, 0, scale), masks, crops,
+    return LowResolutionDetections(classes, box_scores, box_scores, np.clip(boxes * scale, 0, scale), masks, crops,
                            prototypes.shape[:2], tuple(size))
 
 
@@ -170,7 +170,7 @@ def _assemble(prototypes, coefficients, crop):
 
 
 def _upsample(mask, crop, vertical, horizontal):
-    """A cropped mask where it exceeds 0.5 after resizing the prototypes to the picture, bilinearly.
+    """A cropped mask where it exceeds 0.5 after resizing the prototypes to the image, bilinearly.
 
     A pixel outside the crop's rectangle gets less than half its weight from the crop, so the rectangle holds
     the mask.
@@ -178,7 +178,7 @@ def _upsample(mask, crop, vertical, horizontal):
     Args:
         mask: float32 [h, w], 0 to 1.
         crop: its place x0 y0 x1 y1 among the prototypes.
-        vertical, horizontal: `_Taps` of the whole picture.
+        vertical, horizontal: `_Taps` of the whole image.
     Returns:
         bool [h', w'] and the x, y of its top-left pixel.
     """
@@ -200,7 +200,7 @@ def _upsample(mask, crop, vertical, horizontal):
 
 
 class _Taps(NamedTuple):
-    """How the pixels of a picture, along one axis, sample the cells of the prototypes.
+    """How the pixels of an image, along one axis, sample the cells of the prototypes.
 
     Attributes:
         scale: pixels a cell.

@@ -15,7 +15,7 @@ from model.heads import MaskIoUNet, PredictionHead, proto_net
 
 
 class Outputs(NamedTuple):
-    """What the network says about n pictures, for each of its a anchors.
+    """What the network says about n images, for each of its a anchors.
 
     Attributes:
         offsets: float32 [n, a, 4], of boxes from anchors (`boxes.decode`).
@@ -83,41 +83,41 @@ class Yolact(nn.Layer):
                 layer._use_global_stats = True
                 layer.weight.stop_gradient = layer.bias.stop_gradient = True
 
-    def normalize(self, pictures):
+    def normalize(self, images):
         """
         Args:
-            pictures: uint8 or float32 [n, size, size, 3], BGR, 0 to 255.
+            images: uint8 or float32 [n, size, size, 3], BGR, 0 to 255.
         Returns:
             float32 [n, 3, size, size], RGB, as the backbone wants it.
         """
-        rgb = paddle.flip(pictures.astype('float32').transpose([0, 3, 1, 2]), [1])
+        rgb = paddle.flip(images.astype('float32').transpose([0, 3, 1, 2]), [1])
         return (rgb - self.pixel_mean) / self.pixel_std
 
-    def forward(self, pictures):
+    def forward(self, images):
         """
         Args:
-            pictures: uint8 or float32 [n, input_size, input_size, 3], BGR, 0 to 255.
+            images: uint8 or float32 [n, input_size, input_size, 3], BGR, 0 to 255.
         Returns:
             `Outputs`.
         """
-        levels = self.fpn(self.backbone(self.normalize(pictures)))
+        levels = self.fpn(self.backbone(self.normalize(images)))
         prototypes = F.relu(self.proto_net(levels[0])).transpose([0, 2, 3, 1])
         predictions = [self.prediction_layers[0](level) for level in levels]
         offsets, logits, coefficients = [paddle.concat(parts, 1) for parts in zip(*predictions)]
         semantic = self.semantic_seg_conv(levels[0]) if self.training else None
         return Outputs(offsets, logits, coefficients, prototypes, semantic)
 
-    def predict(self, pictures):
+    def predict(self, images):
         """What detection starts from.
 
         Args:
-            pictures: as in `forward`.
+            images: as in `forward`.
         Returns:
-            boxes float32 [n, a, 4], x0 y0 x1 y1 relative to the picture; scores float32 [n, a, num_classes], 0 to 1,
+            boxes float32 [n, a, 4], x0 y0 x1 y1 relative to the image; scores float32 [n, a, num_classes], 0 to 1,
             background first (which means nothing where `Config.scores` are sigmoid); coefficients and prototypes as
             in `Outputs`.
         """
-        outputs = self(pictures)
+        outputs = self(images)
         scores = F.softmax(outputs.logits, -1) if self.config.scores == 'softmax' else F.sigmoid(outputs.logits)
         return (decode(outputs.offsets, self.anchors), scores,
                 outputs.coefficients, outputs.prototypes)

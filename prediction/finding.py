@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data.images import PictureError
+from data.images import ImageError
 from system.messages import one_line
 from visualization.drawing import draw_detections
 
@@ -21,7 +21,7 @@ class Job(NamedTuple):
         threshold: the least score of an object.
         out: folder to draw into.
         draws: whether to.
-        savers: callables of a name, the picture's path (None for a frame) and `Detections`.
+        savers: callables of a name, the image's path (None for a frame) and `Detections`.
         saved: the files and folders that these write.
     """
     predictor: object
@@ -31,21 +31,21 @@ class Job(NamedTuple):
     savers: list
     saved: tuple = ()
 
-    def find(self, pictures):
-        """The objects in pictures, list of `Detections`."""
-        found = self.predictor(pictures)
+    def find(self, images):
+        """The objects in images, list of `Detections`."""
+        found = self.predictor(images)
         # A box may also be kept for classes that score less, and for a mask without a pixel, which is no object.
         return [one.select((one.box_scores > self.threshold) & np.array([mask.any() for mask in one.masks], bool))
                 for one in found]
 
     def keep(self, name, path, detections):
-        """Saves the `Detections` of a picture, in every form that is wanted."""
+        """Saves the `Detections` of an image, in every form that is wanted."""
         for save in self.savers:
             save(name, path, detections)
 
-    def drawn(self, picture, detections):
-        """A picture with its `Detections` drawn into it, as `draw_detections` does."""
-        return draw_detections(picture, detections, self.predictor.classes.names)
+    def drawn(self, image, detections):
+        """An image with its `Detections` drawn into it, as `draw_detections` does."""
+        return draw_detections(image, detections, self.predictor.classes.names)
 
     def places(self, drawn):
         """Where results are, for people. What is drawn is in this file or folder, or, if it is None, nowhere."""
@@ -77,15 +77,15 @@ def taking(job, path, out, taken):
 
     Args:
         job: `Job`.
-        path: Path of a picture or a video, or the name of a camera.
+        path: Path of an image or a video, or the name of a camera.
         out: Path of what is drawn of it.
         taken: set of the places of others, which this one is added to.
     Raises:
-        PictureError: its place is taken.
+        ImageError: its place is taken.
     """
     place = out if job.draws else Path(path).name
     if place in taken:
-        raise PictureError(f'{path}: would be drawn over {out}, of another file; rename one' if job.draws else
+        raise ImageError(f'{path}: would be drawn over {out}, of another file; rename one' if job.draws else
                            f'{path}: has the name of another file; rename one')
     yield
     taken.add(place)

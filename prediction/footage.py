@@ -10,10 +10,10 @@ from itertools import islice, takewhile
 import cv2
 from tqdm import tqdm
 
-from data.images import PictureError
+from data.images import ImageError
 from prediction.finding import INTERRUPTED, taking
-from prediction.video import Video, has_screen, read_ahead, writing
-from system.messages import counted, one_line
+from prediction.video import Video, has_screen, prefetch, writing
+from system.messages import one_line, pluralize
 
 QUIT = {ord('q'), 27}  # Escape
 
@@ -32,7 +32,7 @@ class Tally:
 
     def __str__(self):
         rate = self.frames / (time.perf_counter() - self.started)
-        return f'{counted(self.objects, "object")} in {counted(self.frames, "frame")}, {rate:.1f} frames a second'
+        return f'{pluralize(self.objects, "object")} in {pluralize(self.frames, "frame")}, {rate:.1f} frames a second'
 
 
 def video(job, path, batch_size, taken, wished):
@@ -47,7 +47,7 @@ def video(job, path, batch_size, taken, wished):
     try:
         with taking(job, path, out, taken):
             source = Video(path)
-            frames = takewhile(lambda _: not wished, read_ahead(source, 2 * batch_size))
+            frames = takewhile(lambda _: not wished, prefetch(source, 2 * batch_size))
             with writing(out, source.fps) if job.draws else contextlib.nullcontext() as write, tqdm(
                     total=source.frames or None, desc=one_line(path.name), unit=' frames', disable=None) as bar:
                 for frame, _ in kept(job, path.name, find_in_frames(job, frames, batch_size), tally):
@@ -55,14 +55,14 @@ def video(job, path, batch_size, taken, wished):
                         write(frame)
                     bar.update()
             if not tally.frames and not wished:
-                raise PictureError(f'{path}: a video without a frame that can be read; convert it to .mp4 or copy it '
+                raise ImageError(f'{path}: a video without a frame that can be read; convert it to .mp4 or copy it '
                                    'again')
-    except PictureError as problem:
+    except ImageError as problem:
         print(f'skipped: {problem}', file=sys.stderr)
         return 1
     if wished:
         verb = 'is' if tally.frames == 1 else 'are'
-        print(f'interrupted: {counted(tally.frames, "frame")} {verb} kept' + f' in {job.places(out)}' *
+        print(f'interrupted: {pluralize(tally.frames, "frame")} {verb} kept' + f' in {job.places(out)}' *
               bool(tally.frames), file=sys.stderr)
         return INTERRUPTED
     print(f'{one_line(path.name)}: {tally}, in {job.places(out)}')
@@ -105,7 +105,7 @@ def camera(job, number, taken, wished):
             else:
                 print(f'{name}: saving what is found until Ctrl-C', flush=True)
                 deque(found, 0)
-    except PictureError as problem:
+    except ImageError as problem:
         print(f'skipped: {problem}', file=sys.stderr)
         return 1
     places = job.places(None if shows else out) if tally.frames else ''

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.images import write_picture
+from data.images import write_image
 from data.labelme import describe
 from data.polygons import polygons
 from system.files import replacing
@@ -26,7 +26,7 @@ def coco_file(path, classes, as_polygons):
         classes: `Classes` of what is found.
         as_polygons: whether segmentations are polygons; otherwise they are RLE, which have every pixel.
     Yields:
-        callable of a picture's name and its `Detections`.
+        callable of an image's name and its `Detections`.
     Raises:
         OSError: it cannot be written.
     """
@@ -65,7 +65,7 @@ def _segmentations(detections, as_polygons):
 
 
 def earlier_masks(folder):
-    """The files that `write_masks` made of objects in a folder before: dict of pictures' names to lists of Path."""
+    """The files that `write_masks` made of objects in a folder before: dict of images' names to lists of Path."""
     found = defaultdict(list)
     for path in Path(folder).iterdir():
         if match := _MASK_OF_OBJECT.fullmatch(path.name):
@@ -74,44 +74,44 @@ def earlier_masks(folder):
 
 
 def write_masks(folder, kind, name, detections, classes, earlier):
-    """PNG files of the masks of a picture.
+    """PNG files of the masks of an image.
 
     Args:
         folder: Path of the folder to write in.
         kind: 'ids' for one of 16 bits with the numbers of the objects, from 1, the best of which lie on top; 'objects'
             for one of each object, 255 within its mask.
-        name: the picture's.
+        name: the image's.
         detections: `Detections`.
         classes: `Classes` of what is found.
-        earlier: as `earlier_masks` returns it. Those of this picture's objects go, for there may be fewer now.
+        earlier: as `earlier_masks` returns it. Those of this image's objects go, for there may be fewer now.
     Raises:
-        PictureError: one cannot be written.
+        ImageError: one cannot be written.
         OSError: one cannot be removed.
     """
     if kind == 'ids':
         ids = np.zeros(detections.size, np.uint16)
         for i in reversed(range(len(detections))):
             ids[detections.full_mask(i)] = i + 1
-        write_picture(folder / f'{name}.ids.png', ids)
+        write_image(folder / f'{name}.ids.png', ids)
         return
     for path in earlier.pop(name, ()):
         path.unlink(missing_ok=True)
     for i in range(len(detections)):
         label = ''.join(c if c.isalnum() else '_' for c in classes.names[detections.classes[i]])
-        write_picture(folder / f'{name}.{i + 1:03d}_{label}.png', detections.full_mask(i).astype(np.uint8) * 255)
+        write_image(folder / f'{name}.{i + 1:03d}_{label}.png', detections.full_mask(i).astype(np.uint8) * 255)
 
 
 def labelme_file(folder, path):
-    """Where labelme looks for the labels of a picture."""
+    """Where labelme looks for the labels of an image."""
     return Path(folder) / f'{path.stem}.json'
 
 
 def write_labelme(folder, path, detections, classes):
-    """A file for labelme, to correct by hand what was found, beside the picture or elsewhere.
+    """A file for labelme, to correct by hand what was found, beside the image or elsewhere.
 
     Args:
         folder: Path of the folder to write in, which is made where it is missing.
-        path: Path of the picture.
+        path: Path of the image.
         detections: `Detections`.
         classes: `Classes` of what is found.
     Raises:
@@ -119,6 +119,6 @@ def write_labelme(folder, path, detections, classes):
     """
     objects = [(classes.names[detections.classes[i]], polygons(detections.masks[i], detections.corners[i]))
                for i in range(len(detections))]
-    picture = os.path.relpath(path, folder)
+    image = os.path.relpath(path, folder)
     with replacing(labelme_file(folder, path)) as file:
-        json.dump(describe(picture, detections.size, objects), file, indent=1)
+        json.dump(describe(image, detections.size, objects), file, indent=1)

@@ -1,4 +1,4 @@
-"""A picture → Detections."""
+"""An image → Detections."""
 import cv2
 import numpy as np
 
@@ -7,7 +7,7 @@ from model.postprocess import detect
 
 
 class Predictor:
-    """A trained network, ready for pictures of any size.
+    """A trained network, ready for images of any size.
 
     Args:
         model_path: a checkpoint's folder, or an .onnx file that export.py wrote.
@@ -20,8 +20,8 @@ class Predictor:
         config: the network's `Config`.
         classes: the `Classes` that it tells apart.
     Raises:
-        CheckpointError: the weights cannot be used.
-        DeviceError: there is no such device, or it has no such engine or precision.
+        UserError: the weights cannot be used.
+        UserError: there is no such device, or it has no such engine or precision.
     """
 
     def __init__(self, model_path, device=None, engine=None, precision='fp32', **thresholds):
@@ -38,31 +38,31 @@ class Predictor:
         self._engine, self._thresholds = engine, thresholds
         self.config, self.classes = engine.config, engine.classes
 
-    def __call__(self, pictures):
+    def __call__(self, images):
         """
         Args:
-            pictures: list of uint8 [h, w, 3], BGR, of any sizes; they go through the network together.
+            images: list of uint8 [h, w, 3], BGR, of any sizes; they go through the network together.
         Returns:
             list of `Detections`.
         """
-        outputs = self.forward([self.prepare(picture) for picture in pictures])
-        found = [self.detect(one, picture.shape[:2]) for one, picture in zip(outputs, pictures, strict=True)]
+        outputs = self.forward([self.prepare(image) for image in images])
+        found = [self.detect(one, image.shape[:2]) for one, image in zip(outputs, images, strict=True)]
         return [self.rescore(small, self.to_rescore(small)).full() for small in found]
 
     # The steps of this, for those who do other things in the meantime. Only forward and rescore use the engine, and
     # are for one thread alone.
 
-    def prepare(self, picture):
-        """A picture at the network's input size, float32 [size, size, 3], BGR, 0 to 255."""
+    def prepare(self, image):
+        """An image at the network's input size, float32 [size, size, 3], BGR, 0 to 255."""
         size = (self.config.input_size, self.config.input_size)
-        return cv2.resize(picture.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
+        return cv2.resize(image.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
 
     def forward(self, inputs):
-        """What the network says of prepared pictures: for each a tuple of arrays, to be given to `detect`."""
+        """What the network says of prepared images: for each a tuple of arrays, to be given to `detect`."""
         return self._engine.predict(np.stack(inputs), self._thresholds.get('score_threshold', 0.05))
 
     def detect(self, outputs, size):
-        """What that makes of a picture of size (height, width): `SmallDetections`."""
+        """What that makes of an image of size (height, width): `LowResolutionDetections`."""
         return detect(*outputs, size, **self._thresholds)
 
     def to_rescore(self, small):
@@ -70,7 +70,7 @@ class Predictor:
         return small.on_prototypes() if self.config.rescore_masks and len(small.masks) else None
 
     def rescore(self, small, masks):
-        """`SmallDetections` with masks that are scored for themselves."""
+        """`LowResolutionDetections` with masks that are scored for themselves."""
         if masks is None:
             return small
         return small.rescored(self._engine.mask_iou(masks))

@@ -1,11 +1,11 @@
-"""What people name when they say where the pictures are: files, folders, patterns, videos, a camera."""
+"""What people name when they say where the images are: files, folders, patterns, videos, a camera."""
 import glob
 import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from data.images import PictureError, find_pictures
+from data.images import ImageError, find_images
 from prediction.video import is_video
 
 _ADDRESS = re.compile('([a-z]{2,}):/+(.*)', re.IGNORECASE)  # Path makes one slash of two; C:/ is a drive
@@ -16,28 +16,28 @@ class Sources:
     """What was named.
 
     Attributes:
-        pictures: list of Path.
+        images: list of Path.
         videos: list of Path.
         cameras: list of int, their numbers.
     """
-    pictures: list = field(default_factory=list)
+    images: list = field(default_factory=list)
     videos: list = field(default_factory=list)
     cameras: list = field(default_factory=list)
 
     @property
     def paths(self):
-        return self.pictures + self.videos
+        return self.images + self.videos
 
 
 def find_sources(names):
     """What names stand for.
 
     Args:
-        names: list of str or Path: a picture or a video, a folder of them, a pattern (a/*.jpg), or a camera's number.
+        names: list of str or Path: an image or a video, a folder of them, a pattern (a/*.jpg), or a camera's number.
     Returns:
         `Sources`, in the order of the names, and by name within each.
     Raises:
-        PictureError: there is nothing of that name, or it is the address of a page.
+        ImageError: there is nothing of that name, or it is the address of a page.
     """
     found = Sources()
     for name in map(str, names):
@@ -45,11 +45,11 @@ def find_sources(names):
             found.cameras.append(int(name))
             continue
         if (address := _ADDRESS.match(name)) and not os.path.lexists(name):
-            raise PictureError(f'{address[1]}://{address[2]}: addresses are not taken; download the file first, and '
+            raise ImageError(f'{address[1]}://{address[2]}: addresses are not taken; download the file first, and '
                                'name that')
         matches = [name] if os.path.lexists(name) else sorted(glob.glob(name, recursive=True))
         if not matches and glob.has_magic(name):
-            raise PictureError(f'{name}: no file has such a name')
+            raise ImageError(f'{name}: no file has such a name')
         for match in matches or [name]:
             _take(Path(match), found)
     return found
@@ -59,9 +59,9 @@ def _take(path, found):
     if is_video(path) and not path.is_dir():
         found.videos.append(path)
         return
-    pictures = find_pictures(path)
+    images = find_images(path)
     videos = sorted(each for each in path.iterdir() if is_video(each) and not each.is_dir()) if path.is_dir() else []
-    if not pictures and not videos:
-        raise PictureError(f'{path}: no pictures in this folder; put some there, or name another with --images')
-    found.pictures += pictures
+    if not images and not videos:
+        raise ImageError(f'{path}: no images in this folder; put some there, or name another with --images')
+    found.images += images
     found.videos += videos

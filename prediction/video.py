@@ -6,18 +6,14 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')  # VideoError says it better
+os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')  # ImageError says it better
 import cv2  # noqa: E402
 
-from data.images import PictureError  # noqa: E402
+from data.images import ImageError  # noqa: E402
 
 SUFFIXES = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.wmv')
 USUAL_FPS = 25.0  # of videos that do not say
 WHOLE = 0.9  # the part of what a video promises from which it is whole; many promise a few frames more than they have
-
-
-class VideoError(PictureError):
-    """A video that cannot be read or written. The message is one line for the user and names the file."""
 
 
 class Video:
@@ -35,14 +31,14 @@ class Video:
         Args:
             source: Path of a file, or int, the number of a camera.
         Raises:
-            VideoError: it cannot be opened.
+            ImageError: it cannot be opened.
         """
         self.source, self.read, self.ended, self._time = source, 0, False, 0.0
         if not isinstance(source, int) and os.path.exists(source) and not os.path.isfile(source):
-            raise VideoError(f'{source}: a pipe, a device or a folder; name a file')  # a pipe might never end
+            raise ImageError(f'{source}: a pipe, a device or a folder; name a file')  # a pipe might never end
         self._capture = _open(source if isinstance(source, int) else _name(source))
         if not self._capture.isOpened():
-            raise VideoError(f'camera {source}: cannot be opened; is it there, and free?' if isinstance(source, int)
+            raise ImageError(f'camera {source}: cannot be opened; is it there, and free?' if isinstance(source, int)
                              else f'{source}: not a video that can be read; convert it to .mp4 or copy it again')
         self.fps = _positive(self._capture.get(cv2.CAP_PROP_FPS)) or USUAL_FPS
         self.frames = int(_positive(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
@@ -81,7 +77,7 @@ def writing(path, fps):
     Yields:
         callable of frames, uint8 [h, w, 3], BGR, all of one size.
     Raises:
-        VideoError: it cannot be written.
+        ImageError: it cannot be written.
     """
     part, writer, written = path.with_name(f'.{path.stem}.part.mp4'), cv2.VideoWriter(), 0
 
@@ -91,7 +87,7 @@ def writing(path, fps):
             kind, size = cv2.VideoWriter_fourcc(*'mp4v'), frame.shape[1::-1]
             # The format knows no fraction such as 66.6667, which the average rate of a phone's video may be.
             if not any(writer.open(_name(part), kind, rate, size) for rate in (fps, float(round(fps)))):
-                raise VideoError(f'{path}: a video of {fps:g} frames a second cannot be written there; convert it to '
+                raise ImageError(f'{path}: a video of {fps:g} frames a second cannot be written there; convert it to '
                                  'another rate, or name another folder')
         writer.write(frame)
         written += 1
@@ -99,7 +95,7 @@ def writing(path, fps):
         yield write
         writer.release()
         if written and _frames_of(part) != written:  # the writer itself says nothing of a full disk
-            raise VideoError(f'{path}: cannot be written; check that its folder may be written to and has room')
+            raise ImageError(f'{path}: cannot be written; check that its folder may be written to and has room')
         if written:
             _replace(part, path)
     finally:
@@ -111,10 +107,10 @@ def _replace(part, path):
     try:
         part.replace(path)
     except OSError as error:
-        raise VideoError(f'{path}: cannot be written ({error.strerror})') from error
+        raise ImageError(f'{path}: cannot be written ({error.strerror})') from error
 
 
-def read_ahead(frames, number):
+def prefetch(frames, number):
     """The items of an iterable, none of them None, of which a thread gets as many ahead of time."""
     frames = iter(frames)
     with ThreadPoolExecutor(1) as reader:
@@ -135,7 +131,7 @@ def is_video(path):
 
 
 def _open(source):
-    """A capture of OpenCV, opened in silence: VideoError says it better."""
+    """A capture of OpenCV, opened in silence: ImageError says it better."""
     set_level = getattr(cv2, 'setLogLevel', None) or cv2.utils.logging.setLogLevel  # of version 4, of 5
     before = set_level(0)
     try:
@@ -149,14 +145,14 @@ def _name(path):
     try:
         return str(path).encode('utf-8').decode()
     except UnicodeEncodeError:
-        raise VideoError(f'{path}: a name that is not in UTF-8; rename it') from None
+        raise ImageError(f'{path}: a name that is not in UTF-8; rename it') from None
 
 
 def _frames_of(path):
     """How many frames a file that was just written has."""
     try:
         video = Video(path)
-    except VideoError:
+    except ImageError:
         return 0
     video.close()
     return video.frames

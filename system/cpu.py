@@ -31,7 +31,7 @@ def prepare(cpuinfo='/proc/cpuinfo'):
 def keep_memory():
     """Have the C library keep the memory that is given back to it, where that is glibc.
 
-    Networks and pictures take memory in large pieces and give it back after each step, and left to itself glibc hands
+    Networks and images take memory in large pieces and give it back after each step, and left to itself glibc hands
     them to the system, which empties them and hands them out again page by page. What the
     user set by environment variables is kept.
     """
@@ -45,6 +45,11 @@ def cores():
     """This process's share of the cores, where Paddle's launcher started several processes here."""
     number = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
     return max(number // int(os.environ.get('PADDLE_LOCAL_SIZE', 1)), 1)
+
+
+def default_workers():
+    """How many worker processes suit this machine."""
+    return min(cores(), 6)
 
 
 def _path(described):

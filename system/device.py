@@ -2,10 +2,7 @@
 import importlib.metadata
 
 from system.cpu import keep_memory
-
-
-class DeviceError(ValueError):
-    """A device that is not there. The message is one line for the user."""
+from system.errors import UserError
 
 
 def find_device(device=None):
@@ -16,7 +13,7 @@ def find_device(device=None):
     Returns:
         str of the same kind.
     Raises:
-        DeviceError: there is no such device.
+        UserError: there is no such device.
     """
     if device == 'cpu' or device is None and not _may_have_gpu():
         return 'cpu'
@@ -26,11 +23,11 @@ def find_device(device=None):
         return 'gpu' if gpus else 'cpu'
     kind, _, number = device.partition(':')
     if kind != 'gpu' or (number and not number.isdigit()):
-        raise DeviceError(f"device {device!r} is not 'cpu', 'gpu' or 'gpu:0'")
+        raise UserError(f"device {device!r} is not 'cpu', 'gpu' or 'gpu:0'")
     if kind == 'gpu' and not paddle.device.is_compiled_with_cuda():
-        raise DeviceError('this Paddle has no GPU support; install requirements-gpu.txt, or use the cpu')
+        raise UserError('this Paddle has no GPU support; install requirements-gpu.txt, or use the cpu')
     if kind == 'gpu' and int(number or 0) >= gpus:
-        raise DeviceError(f'{device}: there are {gpus} GPUs here, counted from 0')
+        raise UserError(f'{device}: there are {gpus} GPUs here, counted from 0')
     return device
 
 

@@ -11,12 +11,14 @@ import paddle
 import paddle.distributed as dist
 from paddle.distributed.parallel import core
 
+from system.errors import UserError
+
 PATIENCE = 60  # seconds for others to do what takes them none
 _meetings = itertools.count()
 _lifelines = []  # connections that say nothing, and end with the processes at their other ends
 
 
-class ParallelError(RuntimeError):
+class DistributedError(UserError):
     """Another process is lost. The message is one line for the user."""
 
     def __init__(self):
@@ -29,7 +31,7 @@ def join():
     Returns:
         This process's rank, from 0, and the number of processes.
     Raises:
-        ParallelError: one of them is gone already.
+        DistributedError: one of them is gone already.
     """
     if int(os.environ.get('PADDLE_TRAINERS_NUM', 1)) > 1:
         dist.init_parallel_env()
@@ -58,16 +60,16 @@ def _let_go():
     _lifelines.clear()
 
 
-def others_end(seconds=0):
+def peer_lost(seconds=0):
     """Whether another process has ended, or does within some seconds. The first one sees all, the others see it."""
     return bool(connection.wait(_lifelines, seconds))
 
 
-def add_up(tensor):
+def all_reduce(tensor):
     """The sum of a tensor over all processes.
 
     Raises:
-        ParallelError: one of them is gone.
+        DistributedError: one of them is gone.
     """
     if dist.get_world_size() > 1:
         with _losses():
@@ -75,34 +77,34 @@ def add_up(tensor):
     return tensor
 
 
-def add_up_gradients(parameters):
+def all_reduce_gradients(parameters):
     """Give every parameter that is trained the sum of its gradients over all processes, in one message.
 
-    A process whose pictures have no objects has no gradient for some of them, and counts as zero.
+    A process whose images have no objects has no gradient for some of them, and counts as zero.
     """
     if dist.get_world_size() == 1:
         return
     trained = [parameter for parameter in parameters if not parameter.stop_gradient]
     gradients = [paddle.zeros_like(parameter) if parameter.grad is None else parameter.grad for parameter in trained]
-    message = add_up(paddle.concat([gradient.flatten() for gradient in gradients]))
+    message = all_reduce(paddle.concat([gradient.flatten() for gradient in gradients]))
     for parameter, part in zip(trained, message.split([parameter.size for parameter in trained])):
         parameter.grad = part.reshape(parameter.shape)
 
 
-def wait_for_all(patience=math.inf):
+def barrier(patience=math.inf):
     """Go on when every process is here. On a CPU a message between them is given up after half a minute.
 
     Args:
         patience: seconds that the first process waits for the others. They wait for it as long as it lives.
     Raises:
-        ParallelError: one of them is gone, or does not come.
+        DistributedError: one of them is gone, or does not come.
     """
     if dist.get_world_size() == 1:
         return
     with _losses():
         store, number = core.create_or_get_global_tcp_store(), next(_meetings)
         first = dist.get_rank() == 0  # who keeps the store, and leaves last
-        _meet(store, f'arrived {number}', patience if first else math.inf, others_end)
+        _meet(store, f'arrived {number}', patience if first else math.inf, peer_lost)
         if first:
             _meet(store, f'left {number}', PATIENCE, time.sleep)  # those who have left may end
         else:
@@ -115,7 +117,7 @@ def _meet(store, name, patience, pause):
     while store.add(name, 0) < dist.get_world_size():
         lost = pause(0.1) or time.monotonic() > until
         if lost and store.add(name, 0) < dist.get_world_size():
-            raise ParallelError
+            raise DistributedError
 
 
 @contextlib.contextmanager
@@ -124,4 +126,4 @@ def _losses():
     try:
         yield
     except (OSError, RuntimeError, ValueError) as error:
-        raise ParallelError from error
+        raise DistributedError from error

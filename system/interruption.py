@@ -3,7 +3,7 @@ import contextlib
 import os
 import signal
 
-from training.log import say
+from system.messages import print_lines
 
 SIGNALS = [getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGHUP') if hasattr(signal, name)]  # of this system
 
@@ -16,16 +16,16 @@ class Interruption:
     """Ctrl-C, a request to terminate or a terminal that is closed, as a wish to stop that is granted after a step.
 
     Under nohup a closed terminal is no such wish. The launcher asks, twice within a second and then by force, when one
-    of its processes has ended. No step can be finished then: it becomes a `ParallelError` at once.
+    of its processes has ended. No step can be finished then: it becomes a `DistributedError` at once.
 
     Attributes:
         signal: number of the signal that came, 0 before.
     """
 
     def __enter__(self):
-        from system.distributed import others_end  # imports Paddle, whose own handler would replace these
+        from system.distributed import peer_lost  # imports Paddle, whose own handler would replace these
         self.signal, self._may_be_left = 0, False
-        self._others_end, self._launched = others_end, 'PADDLE_TRAINER_ID' in os.environ
+        self._others_end, self._launched = peer_lost, 'PADDLE_TRAINER_ID' in os.environ
         self._parent = os.getppid()
         self._earlier = {number: signal.signal(number, self._note) for number in SIGNALS
                          if signal.getsignal(number) != signal.SIG_IGN or number == signal.SIGINT}
@@ -58,11 +58,11 @@ class Interruption:
         # Not both of them: the launcher answers Ctrl-C, which everyone hears, by requests to terminate.
         signal.signal(number, signal.SIG_IGN if self._launched and number == signal.SIGTERM else self._stop)
         if self._others_end() and not self.signal:
-            from system.distributed import ParallelError
-            raise ParallelError
+            from system.distributed import DistributedError
+            raise DistributedError
         first, self.signal = not self.signal, number
         if first:
-            say('stopping after this step, with a checkpoint; once more stops at once')
+            print_lines('stopping after this step, with a checkpoint; once more stops at once')
             if self._may_be_left:
                 raise LeftOut
 

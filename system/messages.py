@@ -1,13 +1,24 @@
 """Messages for the user."""
 import re
+import sys
+
+from tqdm import tqdm
+
+_UNPRINTABLE = re.compile(r'[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]')
 
 
-def one_line(text):
+def one_line(text: object) -> str:
     """A message without what would break its line or command a terminal, such as a file's name may hold."""
-    return re.sub(r'[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]', lambda found: repr(found[0])[1:-1], str(text))
+    return _UNPRINTABLE.sub(lambda found: repr(found[0])[1:-1], str(text))
 
 
-def counted(number, noun):
+def pluralize(number: int, noun: str) -> str:
     """A number and what it counts: 0 objects, 1 object, 2 objects, 2 classes."""
     plural = 'es' if noun.endswith('s') else 's'
     return f'{number} {noun}{plural * (number != 1)}'
+
+
+def print_lines(*lines: object) -> None:
+    """Lines on standard error, above a progress bar if there is one."""
+    for line in lines:
+        tqdm.write(str(line), file=sys.stderr)

@@ -12,15 +12,12 @@ import cv2
 from tqdm import tqdm
 
 from system.cpu import keep_memory
+from system.errors import UserError
 
 DEATHS = 3  # of processes, one after another over the same piece of work, before it is given up
 
 
-class WorkerError(RuntimeError):
-    """Work that cannot be done. The message is one line for the user."""
-
-
-def work_ahead(function, items, workers):
+def parallel_map(function, items, workers):
     """What a function makes of each item, in order, made by several processes while the caller does other things.
 
     Each process has a pipe of its own. In `concurrent.futures` and `multiprocessing.Pool` they share one, and a
@@ -33,29 +30,29 @@ def work_ahead(function, items, workers):
     Yields:
         Its results.
     Raises:
-        WorkerError: processes die again and again, as when memory runs out.
+        UserError: processes die again and again, as when memory runs out.
         Exception: what the function raised.
     """
     if not workers:
         yield from map(function, items)
         return
-    crew = _Crew(function, workers)
+    pool = WorkerPool(function, workers)
     threads = ThreadPoolExecutor(workers)
     waiting = deque()
     try:
         for item in items:
-            waiting.append(threads.submit(crew.do, item))
+            waiting.append(threads.submit(pool.do, item))
             if len(waiting) > 2 * workers:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
     finally:
-        crew.dismiss()
+        pool.dismiss()
         threads.shutdown(cancel_futures=True)
-        crew.close()
+        pool.close()
 
 
-class _Crew:
+class WorkerPool:
     """Processes that wait for work."""
 
     def __init__(self, function, workers):
@@ -86,7 +83,7 @@ class _Crew:
             finally:
                 self.idle.put(worker)
         else:
-            raise WorkerError('worker processes were killed again and again; is there enough memory? Fewer '
+            raise UserError('worker processes were killed again and again; is there enough memory? Fewer '
                               '--num_workers need less')
         if isinstance(result, Exception):
             raise result

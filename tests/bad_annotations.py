@@ -49,10 +49,10 @@ BAD = {
     'two points': ({'segmentation': [[1, 2, 3, 4]]}, 'under 3 points'),
     'no points': ({'segmentation': [TRIANGLE, []]}, 'under 3 points'),
     'odd length': ({'segmentation': [[*TRIANGLE, 5]]}, 'odd length'),
-    'nan': ({'segmentation': [[1, 2, float('nan'), 4, 5, 6]]}, 'far from any picture'),
-    'far': ({'segmentation': [[1, 2, 1e9, 4, 5, 6]]}, 'far from any picture'),
-    'just too far': ({'segmentation': [[1, 2, 3, 4, 5, -100_001]]}, 'far from any picture'),
-    'inf': ({'segmentation': [[1, 2, float('inf'), 4, -float('inf'), 6]]}, 'far from any picture'),
+    'nan': ({'segmentation': [[1, 2, float('nan'), 4, 5, 6]]}, 'far from any image'),
+    'far': ({'segmentation': [[1, 2, 1e9, 4, 5, 6]]}, 'far from any image'),
+    'just too far': ({'segmentation': [[1, 2, 3, 4, 5, -100_001]]}, 'far from any image'),
+    'inf': ({'segmentation': [[1, 2, float('inf'), 4, -float('inf'), 6]]}, 'far from any image'),
     'flat box': ({'bbox': [10, 10, 20, 0]}, 'no area'),
     'negative box': ({'bbox': [10, 10, -5, 20]}, 'no area'),
     'box outside': ({'bbox': [80, 10, 20, 20]}, 'no area'),
@@ -77,8 +77,8 @@ BAD = {
 
 ODD = {
     'negative coordinates': {'segmentation': [[-50, -40, 30, 10.5, 10, 30.2]]},
-    'beyond the picture': {'segmentation': [[10, 10, 900, 10, 900, 700]], 'bbox': [10, 10, 890, 690]},
-    'outside the picture': {'segmentation': [[200, 10, 900, 10, 900, 700]]},
+    'beyond the image': {'segmentation': [[10, 10, 900, 10, 900, 700]], 'bbox': [10, 10, 890, 690]},
+    'outside the image': {'segmentation': [[200, 10, 900, 10, 900, 700]]},
     'a line': {'segmentation': [[10, 10, 20, 20, 30, 30]]},
     'one point': {'segmentation': [[10, 10] * 9]},
     'to and fro': {'segmentation': [[-1e5, 0, 1e5, 60] * 2000]},
@@ -90,7 +90,7 @@ ODD = {
 
 
 def many_objects(number, **keys):
-    """Squares all over one picture of 80x60, drawn from 0."""
+    """Squares all over one image of 80x60, drawn from 0."""
     for id in range(number):
         x, y = id * 7919 % 7000 / 100, id * 104729 % 5000 / 100
         yield annotation(id, bbox=[x, y, 10, 10], area=100, **keys,

@@ -1,13 +1,13 @@
-"""Golden numbers: what the public PyTorch implementation answers to made-up weights, pictures and outputs.
+"""Golden numbers: what the public PyTorch implementation answers to made-up weights, images and outputs.
 
 Files in data/, each for the network of its name, seed 0; `inputs` (data/golden_inputs.py) makes what they are
 answers to, and `inputs.sample` picks the entries of large arrays that are compared.
 
-- input, loc, conf, mask, proto, priors and *_shape: samples and shapes of the normalised picture
+- input, loc, conf, mask, proto, priors and *_shape: samples and shapes of the normalised image
   inputs.image(480, 640), of the raw outputs in eval mode (conf after softmax) and of the anchors.
-- classes, box_scores, mask_scores, boxes, mask_areas, mask_rles, size: the detections on that picture. Boxes
+- classes, box_scores, mask_scores, boxes, mask_areas, mask_rles, size: the detections on that image. Boxes
   are in whole pixels, mask_rles are the counts of compressed RLE.
-- made_*, made_cross_class_*: the same for inputs.predictions(...) on a picture 301 high and 427 wide, with
+- made_*, made_cross_class_*: the same for inputs.predictions(...) on an image 301 high and 427 wide, with
   Fast NMS and with its cross-class kind.
 - train_*, grad_names, grad_norms, loss_keys, loss_curve (YOLACT++ alone): raw outputs in train mode, the norm
   of every parameter's gradient, and the losses of three steps of training.

@@ -5,6 +5,6 @@ from data import ground_truth as truth
 
 
 def ground_truth(dataset, i):
-    """`Detections` of all objects of picture i that are not crowds, with scores that fall from 0.9."""
+    """`Detections` of all objects of image i that are not crowds, with scores that fall from 0.9."""
     objects = dataset.objects(i)
     return truth.ground_truth(dataset, i, np.linspace(0.9, 0.6, len(objects) - objects.num_crowds, dtype=np.float32))

@@ -16,7 +16,7 @@ def main(folder, out, batch_size, conf_loss):
 
     from model.losses import Criterion
     from model.yolact import Yolact
-    from system.distributed import add_up, add_up_gradients, join
+    from system.distributed import all_reduce, all_reduce_gradients, join
     from train import targets_of
     paddle.device.set_device('cpu')
     rank, processes = join()
@@ -25,15 +25,15 @@ def main(folder, out, batch_size, conf_loss):
     network.train()
     for layer in network.sublayers():
         if isinstance(layer, paddle.nn.BatchNorm2D):
-            layer.eval()  # each process would use the statistics of its own pictures
+            layer.eval()  # each process would use the statistics of its own images
     dataset = CocoDataset(f'{folder}/annotations/instances_train.json', f'{folder}/train')
     batch = Batches(dataset, network.config, batch_size, part=rank, parts=processes)[0]
     targets = targets_of(batch)
-    positives = int(add_up(paddle.to_tensor(len(targets.positives))))
-    losses = Criterion(conf_loss)(network, network(paddle.to_tensor(batch.pictures)), targets, positives,
+    positives = int(all_reduce(paddle.to_tensor(len(targets.positives))))
+    losses = Criterion(conf_loss)(network, network(paddle.to_tensor(batch.images)), targets, positives,
                                   batch_size * processes)
     sum(losses.values()).backward()
-    add_up_gradients(network.parameters())
+    all_reduce_gradients(network.parameters())
     if rank == 0:
         np.savez(out, **{name: parameter.grad.numpy() for name, parameter in network.named_parameters()
                          if parameter.grad is not None})

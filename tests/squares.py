@@ -1,4 +1,4 @@
-"""Two pictures of squares, as a dataset and as detections."""
+"""Two images of squares, as a dataset and as detections."""
 import json
 
 import numpy as np
@@ -6,12 +6,12 @@ import numpy as np
 from data.coco import CocoDataset
 from model.postprocess import Detections
 
-SIDE = 200  # of a picture
+SIDE = 200  # of an image
 A, B = 10, 20  # category ids
 
 
 def write_squares(folder, *annotations, ids=(1, 2)):
-    """A dataset of pictures with these annotations."""
+    """A dataset of images with these annotations."""
     images = [{'id': id, 'file_name': f'{id}.png', 'width': SIDE, 'height': SIDE} for id in ids]
     path = folder / 'squares.json'
     path.write_text(json.dumps({'images': images, 'annotations': annotations, 'categories': [

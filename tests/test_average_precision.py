@@ -13,7 +13,7 @@ from squares import SIDE, A, B, found, joined, square, write_squares
 
 from data.coco import CocoDataset
 from evaluation.average_precision import average_precision
-from evaluation.evaluate import Judge, evaluate_results
+from evaluation.evaluate import ImageEvaluator, evaluate_results
 from evaluation.results import to_coco, write_results
 from tools.shapes import write_split
 
@@ -32,15 +32,15 @@ def squares(tmp_path):
 
 def judged(dataset, change=lambda detections: detections):
     """Average precision of the changed ground truth."""
-    return precision(dataset, {picture.id: change(ground_truth(dataset, i))
-                               for i, picture in enumerate(dataset.images)})
+    return precision(dataset, {image.id: change(ground_truth(dataset, i))
+                               for i, image in enumerate(dataset.images)})
 
 
-def precision(dataset, pictures, image_ids=None):
+def precision(dataset, images, image_ids=None):
     """Average precision of Detections by image id."""
     nothing = found().select([])
-    return average_precision(dataset, [Judge(dataset)(picture, pictures.get(picture.id, nothing))[0]
-                                       for picture in dataset.images if image_ids is None or picture.id in image_ids])
+    return average_precision(dataset, [ImageEvaluator(dataset)(image, images.get(image.id, nothing))[0]
+                                       for image in dataset.images if image_ids is None or image.id in image_ids])
 
 
 def test_the_ground_truth_has_an_average_precision_of_one(shapes):
@@ -102,7 +102,7 @@ def test_no_detections_give_zeros(squares):
         assert kind['APs'] == -1  # there is nothing small to be found
 
 
-def test_only_the_chosen_pictures_count(squares):
+def test_only_the_chosen_images_count(squares):
     dataset = squares(square(1, 1), square(2, 2))
     assert precision(dataset, {1: found()}, image_ids=[1]).mask['AP'] == pytest.approx(1)
     assert precision(dataset, {1: found()}, image_ids=[2]).mask['AP'] == 0
@@ -127,7 +127,7 @@ def test_figures_are_those_of_a_direct_run(shapes, tmp_path, capfd):
             detections, classes=labels, box_scores=scores[0], mask_scores=scores[1],
             boxes=detections.boxes + rng.normal(0, 2, detections.boxes.shape).astype(np.float32),
             corners=np.maximum(detections.corners - rng.integers(0, 4, detections.corners.shape), 0))
-    changed = {picture.id: blur(ground_truth(shapes, i)) for i, picture in enumerate(shapes.images)}
+    changed = {image.id: blur(ground_truth(shapes, i)) for i, image in enumerate(shapes.images)}
     figures = precision(shapes, changed)
     written = [[entry for id, detections in changed.items() for entry in to_coco(detections, id, shapes.classes, kind)]
                for kind in ('box', 'mask')]
@@ -217,7 +217,7 @@ def test_polygons_that_go_far_outside_are_judged_as_they_are_trained_on(squares)
 
 
 @pytest.mark.parametrize('ids', [(2, 1), (1, 2)])
-def test_of_equal_scores_the_earlier_picture_is_first_wherever_it_is_in_the_file(squares, capsys, ids):
+def test_of_equal_scores_the_earlier_image_is_first_wherever_it_is_in_the_file(squares, capsys, ids):
     dataset = squares(square(1, 1), square(2, 2), square(3, 2, left=95), ids=ids)
     detections = {1: joined(found(), found(left=60)), 2: joined(found(left=60), found(left=95))}
     figures = precision(dataset, detections)
@@ -228,11 +228,11 @@ def test_of_equal_scores_the_earlier_picture_is_first_wherever_it_is_in_the_file
     direct.accumulate()
     direct.summarize()
     np.testing.assert_allclose(list(figures.box.values()), direct.stats, atol=1e-9)
-    # In order of pictures: hit, miss, miss, hit.
+    # In order of images: hit, miss, miss, hit.
     assert figures.box['AP50'] == pytest.approx((34 + 33 * 0.5) / 101)
 
 
-def test_a_picture_of_many_objects_is_judged_as_by_pycocotools_and_soon(tmp_path):
+def test_a_image_of_many_objects_is_judged_as_by_pycocotools_and_soon(tmp_path):
     dataset = CocoDataset(written(tmp_path / 'many.json', content(many_objects(20_000))), tmp_path)
     rng, truth = np.random.default_rng(0), COCO(str(tmp_path / 'many.json'))
     corners = rng.uniform(0, 50, (20, 2)).tolist()

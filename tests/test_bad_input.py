@@ -1,4 +1,4 @@
-"""The scripts as processes, given everything that is wrong with pictures and with annotations."""
+"""The scripts as processes, given everything that is wrong with images and with annotations."""
 import importlib
 import json
 import os
@@ -14,18 +14,19 @@ import numpy as np
 import paddle
 import pytest
 from bad_annotations import BAD, ODD, WRONG, annotation, category, content, image, many_objects, written
-from bad_pictures import write_bad_pictures, write_what_is_no_file
+from bad_images import write_bad_images, write_what_is_no_file
 from networks import SMALL
 from PIL import Image
 
 from data import coco, labelme
 from data.coco import CocoDataset
+from data.images import ImageError
 from model.checkpoint import Checkpoint, save_checkpoint, tensors_of
 from model.classes import Classes
 from model.config import preset
 from model.yolact import Yolact
 from prediction.sources import find_sources
-from prediction.video import Video, VideoError
+from prediction.video import Video
 from visualization import drawing as visualize
 
 ROOT = Path(__file__).parent.parent
@@ -72,8 +73,8 @@ def checkpoint(tmp_path_factory):
     return folder
 
 
-class Pictures(NamedTuple):
-    """A folder of pictures.
+class Images(NamedTuple):
+    """A folder of images.
 
     Attributes:
         folder: Path.
@@ -88,9 +89,9 @@ class Pictures(NamedTuple):
 
 
 @pytest.fixture(scope='module')
-def pictures(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('pictures')
-    bad, good = write_bad_pictures(folder)
+def images(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('images')
+    bad, good = write_bad_images(folder)
     images, annotations = [], []
     for id, name in enumerate(sorted(bad | good)):
         width, height = good.get(name, (80, 60))
@@ -99,7 +100,7 @@ def pictures(tmp_path_factory):
                                       segmentation=[[0, 0, width, 0, width, height]]))
     file = written(tmp_path_factory.mktemp('annotations') / 'all.json',
                    content(annotations, images=images, categories=CATEGORIES))
-    return Pictures(folder, file, bad, good)
+    return Images(folder, file, bad, good)
 
 
 def flags_of(script, checkpoint, images, annotations, out, steps=2):
@@ -114,70 +115,70 @@ def flags_of(script, checkpoint, images, annotations, out, steps=2):
                       '--train_images_path', images, '--train_anno_path', annotations, '--save_dir', out)}[script]
 
 
-def told(lines, pictures):
-    """What lines say of pictures that were left out, by name. libpng may have begun a line with its own complaint."""
-    found = [re.search(rf'{re.escape(str(pictures.folder))}/([^/]+\.\w+): (.+)', line) for line in lines]
+def told(lines, images):
+    """What lines say of images that were left out, by name. libpng may have begun a line with its own complaint."""
+    found = [re.search(rf'{re.escape(str(images.folder))}/([^/]+\.\w+): (.+)', line) for line in lines]
     return {match[1]: match[2] for match in found if match}
 
 
-def assert_all_are_named(lines, pictures, names):
-    problems = told(lines, pictures)
+def assert_all_are_named(lines, images, names):
+    problems = told(lines, images)
     assert sorted(problems) == sorted(names)
     for name, problem in problems.items():
-        assert pictures.bad[name] in problem
+        assert images.bad[name] in problem
 
 
-def test_demo_draws_the_good_ones_of_bad_pictures(pictures, checkpoint, tmp_path):
-    done = run('demo', *flags_of('demo', checkpoint, pictures.folder, None, tmp_path))
+def test_demo_draws_the_good_ones_of_bad_images(images, checkpoint, tmp_path):
+    done = run('demo', *flags_of('demo', checkpoint, images.folder, None, tmp_path))
     assert done.status == 1
-    assert_all_are_named(done.err, pictures, pictures.bad.keys() - {'folder.jpg'})  # folders are no pictures
-    assert done.out[-1].startswith(f'{len(pictures.good)} of {len(pictures.good) + len(pictures.bad) - 1} pictures in ')
-    names = {name + '.png' * name.endswith('.gif'): size for name, size in pictures.good.items()}
+    assert_all_are_named(done.err, images, images.bad.keys() - {'folder.jpg'})  # folders are no images
+    assert done.out[-1].startswith(f'{len(images.good)} of {len(images.good) + len(images.bad) - 1} images in ')
+    names = {name + '.png' * name.endswith('.gif'): size for name, size in images.good.items()}
     assert {path.name: Image.open(path).size for path in tmp_path.iterdir()} == names
 
 
-def test_eval_judges_the_good_ones_of_bad_pictures(pictures, checkpoint, tmp_path):
-    done = run('eval', *flags_of('eval', checkpoint, pictures.folder, pictures.annotations, tmp_path))
+def test_eval_judges_the_good_ones_of_bad_images(images, checkpoint, tmp_path):
+    done = run('eval', *flags_of('eval', checkpoint, images.folder, images.annotations, tmp_path))
     assert done.status == 1
-    assert_all_are_named(done.err, pictures, pictures.bad)
-    assert done.err[-1] == f'Pictures that count as having no detections: {len(pictures.bad)}'
+    assert_all_are_named(done.err, images, images.bad)
+    assert done.err[-1] == f'Images that count as having no detections: {len(images.bad)}'
     figures = json.loads((tmp_path / 'figures.json').read_text())
-    assert figures['classes'][0]['objects'] == len(pictures.bad) + len(pictures.good)
-    assert len(figures['problems']) == len(pictures.bad)
+    assert figures['classes'][0]['objects'] == len(images.bad) + len(images.good)
+    assert len(figures['problems']) == len(images.bad)
 
 
-def test_test_dev_writes_what_is_in_the_good_ones_of_bad_pictures(pictures, checkpoint, tmp_path):
-    done = run('test_dev', *flags_of('test_dev', checkpoint, pictures.folder, pictures.annotations, tmp_path),
+def test_test_dev_writes_what_is_in_the_good_ones_of_bad_images(images, checkpoint, tmp_path):
+    done = run('test_dev', *flags_of('test_dev', checkpoint, images.folder, images.annotations, tmp_path),
                '--batch_size', 3)
     assert done.status == 1
-    assert_all_are_named(done.err, pictures, pictures.bad)
-    assert done.err[-1] == f'Pictures that were left out: {len(pictures.bad)}'
-    listed = {record['id']: record['file_name'] for record in json.loads(pictures.annotations.read_text())['images']}
+    assert_all_are_named(done.err, images, images.bad)
+    assert done.err[-1] == f'Images that were left out: {len(images.bad)}'
+    listed = {record['id']: record['file_name'] for record in json.loads(images.annotations.read_text())['images']}
     found = {listed[entry['image_id']] for entry in json.loads((tmp_path / 'results.json').read_text())}
-    assert {'whole.jpg', 'large.png'} <= found <= pictures.good.keys()
+    assert {'whole.jpg', 'large.png'} <= found <= images.good.keys()
 
 
-def test_train_learns_from_the_good_ones_of_bad_pictures(pictures, tmp_path):
-    done = run('train', *flags_of('train', None, pictures.folder, pictures.annotations, tmp_path, 10))
+def test_train_learns_from_the_good_ones_of_bad_images(images, tmp_path):
+    done = run('train', *flags_of('train', None, images.folder, images.annotations, tmp_path, 10))
     assert done.status == 0
-    assert_all_are_named(done.err, pictures, pictures.bad)  # in ten steps of four, all have had their turn
+    assert_all_are_named(done.err, images, images.bad)  # in ten steps of four, all have had their turn
     assert sum(line.startswith('step ') for line in done.err) == 10
     assert len(list(tmp_path.glob('step0000010-*.pd'))) == 1
 
 
-def test_nothing_but_bad_pictures_is_an_error(pictures, checkpoint, tmp_path):
-    bad = json.loads(pictures.annotations.read_text())
-    bad['images'] = [record for record in bad['images'] if record['file_name'] in pictures.bad]
+def test_nothing_but_bad_images_is_an_error(images, checkpoint, tmp_path):
+    bad = json.loads(images.annotations.read_text())
+    bad['images'] = [record for record in bad['images'] if record['file_name'] in images.bad]
     annotations = written(tmp_path / 'bad.json', bad)
-    done = run('train', *flags_of('train', None, pictures.folder, annotations, tmp_path))
+    done = run('train', *flags_of('train', None, images.folder, annotations, tmp_path))
     assert done.status == 2
-    assert re.fullmatch(rf'train.py: error: 20 pictures in a row could not be read, the last one: {pictures.folder}/.+',
+    assert re.fullmatch(rf'train.py: error: 20 images in a row could not be read, the last one: {images.folder}/.+',
                         done.err[-1])
 
 
 @pytest.fixture(scope='module')
 def photos(tmp_path_factory):
-    """A folder of the two pictures that `content` lists."""
+    """A folder of the two images that `content` lists."""
     folder = tmp_path_factory.mktemp('photos')
     for name in ('7.jpg', '8.jpg'):
         Image.effect_noise((80, 60), 90).save(folder / name)
@@ -240,7 +241,7 @@ def test_crowds_alone_are_no_objects(script, photos, checkpoint, tmp_path):
 
 
 @pytest.mark.parametrize('script', ['eval', 'test_dev', 'train'])
-def test_100_000_objects_in_a_picture_cost_no_more_than_that_picture(script, photos, checkpoint, tmp_path):
+def test_100_000_objects_in_a_image_cost_no_more_than_that_image(script, photos, checkpoint, tmp_path):
     records = [*many_objects(100_000), annotation(0, image_id=8)]
     annotations = written(tmp_path / 'many.json', content(records, categories=CATEGORIES))
     done = run(script, *flags_of(script, checkpoint, photos, annotations, tmp_path))
@@ -252,13 +253,13 @@ def test_100_000_objects_in_a_picture_cost_no_more_than_that_picture(script, pho
 
 # The programs of data/ and what reads one file alone, in this process: there are many bad files, and each is soon told.
 
-def test_a_look_at_bad_pictures_names_all_of_them(pictures, tmp_path, capsys):
-    assert coco.main(['check', str(pictures.annotations), str(pictures.folder), '--samples', str(tmp_path / 's.jpg'),
+def test_a_look_at_bad_images_names_all_of_them(images, tmp_path, capsys):
+    assert coco.main(['check', str(images.annotations), str(images.folder), '--samples', str(tmp_path / 's.jpg'),
                       '--all']) == 1
     lines = capsys.readouterr().out.splitlines()
-    start = lines.index(f'Pictures that cannot be used: {len(pictures.bad)}')
-    assert_all_are_named(lines[start + 1:start + 1 + len(pictures.bad)], pictures, pictures.bad)
-    assert f'Some pictures with their objects are in {tmp_path}/s.jpg: look at them' in lines
+    start = lines.index(f'Images that cannot be used: {len(images.bad)}')
+    assert_all_are_named(lines[start + 1:start + 1 + len(images.bad)], images, images.bad)
+    assert f'Some images with their objects are in {tmp_path}/s.jpg: look at them' in lines
 
 
 def test_a_look_at_bad_annotations_names_all_of_them(bad_annotations, photos, tmp_path, capsys):
@@ -281,19 +282,19 @@ def test_programs_refuse_annotations_that_are_wrong_as_a_whole(program, name, ph
     assert line.startswith(f'data.{main.__module__[5:]}: error: {path}: ') and re.search(reason, line)
 
 
-def test_bad_pictures_become_no_annotations(pictures, tmp_path, capsys):
+def test_bad_images_become_no_annotations(images, tmp_path, capsys):
     """Those that do not say how large they are: they are to be read for it."""
-    for name in pictures.bad | pictures.good:
-        written(tmp_path / f'{name}.json', {'shapes': [], 'imagePath': str(pictures.folder / name)})
+    for name in images.bad | images.good:
+        written(tmp_path / f'{name}.json', {'shapes': [], 'imagePath': str(images.folder / name)})
     assert labelme.main([str(tmp_path), '--out', str(tmp_path / 'out/all.json')]) == 1
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == len(pictures.bad)
-    for name, reason in pictures.bad.items():
-        path = pictures.folder / name
+    assert len(lines) == len(images.bad)
+    for name, reason in images.bad.items():
+        path = images.folder / name
         assert any(line.startswith(f'{path}: ') and reason in line or
-                   line.startswith(f'{tmp_path / name}.json: its picture, {path}, is not there') for line in lines)
+                   line.startswith(f'{tmp_path / name}.json: its image, {path}, is not there') for line in lines)
     content = json.loads((tmp_path / 'out/all.json').read_text())
-    assert {Path(one['file_name']).name: (one['width'], one['height']) for one in content['images']} == pictures.good
+    assert {Path(one['file_name']).name: (one['width'], one['height']) for one in content['images']} == images.good
 
 
 ODD_LABELS = {
@@ -322,15 +323,15 @@ def test_bad_label_files_are_named_and_the_good_ones_taken(photos, tmp_path, cap
     assert sum(len(dataset.objects(i)) for i in range(len(dataset))) == 1
 
 
-def test_samples_are_drawn_of_the_good_ones_of_bad_pictures(pictures, tmp_path, capsys):
-    flags = ['samples', str(pictures.annotations), str(pictures.folder), '--backbone_name', SMALL['backbone_name'],
+def test_samples_are_drawn_of_the_good_ones_of_bad_images(images, tmp_path, capsys):
+    flags = ['samples', str(images.annotations), str(images.folder), '--backbone_name', SMALL['backbone_name'],
              '--input_size', '256', '--augmentation', 'light', '--number', '30', '--out', str(tmp_path / 's.png')]
     assert visualize.main(flags) == 1
     out, err = capsys.readouterr()
     assert out == f'{tmp_path}/s.png\n' and Image.open(tmp_path / 's.png').size == (4 * 256, 8 * 256)
-    problems = told(err.splitlines(), pictures)
+    problems = told(err.splitlines(), images)
     assert len(problems) == len(err.splitlines()) > 10
-    assert all(pictures.bad[name] in problem for name, problem in problems.items())
+    assert all(images.bad[name] in problem for name, problem in problems.items())
 
 
 BAD_RESULTS = {
@@ -338,7 +339,7 @@ BAD_RESULTS = {
     'nested': (b'[' * 100_000, 'is not JSON'), 'not text': (b'\xff\xfe\0', 'is not JSON'),
     'an object': (b'{}', 'is not a list'),
     'a number': (b'[3]', 'result 1: is not an object'),
-    'another picture': (b'[{"image_id": 99, "category_id": 3, "score": 1, "bbox": [1, 2, 3, 4]}]', 'image_id 99'),
+    'another image': (b'[{"image_id": 99, "category_id": 3, "score": 1, "bbox": [1, 2, 3, 4]}]', 'image_id 99'),
     'another class': (b'[{"image_id": 7, "category_id": 99, "score": 1, "bbox": [1, 2, 3, 4]}]', 'category_id 99'),
     'endless': (b'[{"image_id": 7, "category_id": 3, "score": 1' + b'0' * 400 + b', "bbox": [1, 2, 3, 4]}]', 'score'),
     'no box': (b'[{"image_id": 7, "category_id": 3, "score": 1}]', 'neither bbox nor segmentation'),
@@ -358,11 +359,11 @@ def test_bad_results_are_an_error(name, photos, tmp_path, capsys):
     assert not (tmp_path / 'figures.json').exists()
 
 
-def test_an_export_that_cannot_be_looked_at_writes_nothing(pictures, checkpoint, tmp_path, capsys):
-    for name, reason in pictures.bad.items():
-        line = complaint('export', ['--model_path', checkpoint, '--out', tmp_path / 'a.onnx', '--picture',
-                                    pictures.folder / name], capsys)
-        assert line.startswith(f'{pictures.folder / name}: ') and reason in line
+def test_an_export_that_cannot_be_looked_at_writes_nothing(images, checkpoint, tmp_path, capsys):
+    for name, reason in images.bad.items():
+        line = complaint('export', ['--model_path', checkpoint, '--out', tmp_path / 'a.onnx', '--image',
+                                    images.folder / name], capsys)
+        assert line.startswith(f'{images.folder / name}: ') and reason in line
     assert list(tmp_path.iterdir()) == []
 
 
@@ -392,13 +393,13 @@ def test_what_is_no_file_is_no_video_and_not_waited_for(tmp_path):
     (tmp_path / 'folder.mp4').mkdir()
     assert find_sources([tmp_path]).videos == [tmp_path / 'a.avi', tmp_path / 'pipe.mp4']
     assert find_sources([tmp_path / 'pipe.mp4']).videos == [tmp_path / 'pipe.mp4']
-    with pytest.raises(VideoError, match='pipe.mp4: a pipe, a device or a folder; name a file'):
+    with pytest.raises(ImageError, match='pipe.mp4: a pipe, a device or a folder; name a file'):
         Video(tmp_path / 'pipe.mp4')
 
 
 def test_a_video_whose_name_is_no_text_is_told(tmp_path):
     path = write_video(tmp_path / 'a.avi', 3).rename(tmp_path / os.fsdecode(b'\xff.avi'))
-    with pytest.raises(VideoError, match='a name that is not in UTF-8; rename it') as caught:
+    with pytest.raises(ImageError, match='a name that is not in UTF-8; rename it') as caught:
         Video(path)
     assert str(caught.value).isprintable()
 

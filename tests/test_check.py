@@ -12,7 +12,7 @@ import pytest
 
 from data import coco
 from data.coco import CocoDataset
-from data.images import read_picture
+from data.images import read_image
 from tools.check import _look, check
 from tools.shapes import write_split
 from visualization import drawing as visualize
@@ -29,10 +29,10 @@ def annotation(id, image_id=1, category_id=5, box=(10, 10, 30, 20), **more):
 
 @pytest.fixture
 def dataset(tmp_path):
-    def make(*annotations, pictures=1):
-        for i in range(1, pictures + 1):
+    def make(*annotations, images=1):
+        for i in range(1, images + 1):
             cv2.imwrite(str(tmp_path / f'{i}.png'), np.full((120, 160, 3), 200, np.uint8))
-        images = [{'id': i, 'file_name': f'{i}.png', 'width': 160, 'height': 120} for i in range(1, pictures + 1)]
+        images = [{'id': i, 'file_name': f'{i}.png', 'width': 160, 'height': 120} for i in range(1, images + 1)]
         content = {'images': images, 'annotations': list(annotations),
                    'categories': [{'id': 5, 'name': 'cat'}, {'id': 9, 'name': 'dog'}]}
         (tmp_path / 'a.json').write_text(json.dumps(content))
@@ -56,7 +56,7 @@ def test_counts_are_those_of_the_dataset(tmp_path, capsys):
     records = json.loads(dataset.annotations_path.read_text())['annotations']
     regular = [record for record in records if not record['iscrowd']]
     crowds = len(records) - len(regular)
-    assert lines[0].endswith(f': 12 pictures, {len(regular)} objects, 8 classes' + f', {crowds} crowds' * bool(crowds))
+    assert lines[0].endswith(f': 12 images, {len(regular)} objects, 8 classes' + f', {crowds} crowds' * bool(crowds))
     for name, id in zip(dataset.classes.names, dataset.classes.ids):
         mine = [record for record in regular if record['category_id'] == id]
         sizes = np.histogram([record['area'] for record in mine], [0, 32 ** 2, 96 ** 2, np.inf])[0]
@@ -65,19 +65,19 @@ def test_counts_are_those_of_the_dataset(tmp_path, capsys):
 
 def test_nothing_is_wrong_with_a_good_dataset(dataset, capsys):
     good = [annotation(i, i, category) for i in range(1, 26) for category in (5, 9)]
-    assert check(dataset(*[{**one, 'id': i} for i, one in enumerate(good)], pictures=25)) == 0
+    assert check(dataset(*[{**one, 'id': i} for i, one in enumerate(good)], images=25)) == 0
     assert 'Nothing is wrong with it.' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(('wrong', 'line'), [
     ([annotation(1), annotation(2)], "two 'cat' at the same place, x 10 to 40, y 10 to 30"),
     ([annotation(1, box=(10, 10, 30, 0.5))],
-     "'cat' at x 10 to 40, y 10 to 10 is thinner than 0.7% of the picture, and not learnt"),
+     "'cat' at x 10 to 40, y 10 to 10 is thinner than 0.7% of the image, and not learnt"),
     ([annotation(1, bbox=[100, 80, 30, 20])],
      "'cat' at x 100 to 130, y 80 to 100 has a box that does not fit its mask"),
     ([annotation(1, segmentation=[[0.1, 0.1, 0.2, 0.1, 0.2, 0.2]])],
      "'cat' at x 10 to 40, y 10 to 30 has no pixel in its mask")])
-def test_doubtful_objects_are_named_with_their_picture_and_place(dataset, capsys, wrong, line):
+def test_doubtful_objects_are_named_with_their_image_and_place(dataset, capsys, wrong, line):
     made = dataset(*wrong)
     total, lines = findings(made, capsys)
     assert lines == [f'{made.images[0].path}: {line}']
@@ -85,29 +85,29 @@ def test_doubtful_objects_are_named_with_their_picture_and_place(dataset, capsys
 
 
 def test_one_thing_is_not_counted_as_many(dataset, capsys):
-    check(dataset(annotation(1), pictures=2))
+    check(dataset(annotation(1), images=2))
     out = capsys.readouterr().out
-    assert ': 2 pictures, 1 object, 2 classes\n' in out and '; 1 picture has none\n' in out
+    assert ': 2 images, 1 object, 2 classes\n' in out and '; 1 image has none\n' in out
     assert '  cat: 1 object\n  dog: 0 objects\n' in out
     check(dataset(annotation(1)))
     out = capsys.readouterr().out
-    assert ': 1 picture, 1 object, 2 classes\n' in out and '; 0 pictures have none\n' in out
-    assert 'pictures: 1 of 1 is 160x120\n' in out
+    assert ': 1 image, 1 object, 2 classes\n' in out and '; 0 images have none\n' in out
+    assert 'images: 1 of 1 is 160x120\n' in out
 
 
 def test_two_classes_at_one_place_are_no_problem(dataset, capsys):
     assert findings(dataset(annotation(1), annotation(2, category_id=9)), capsys)[1] == []
 
 
-def test_pictures_that_cannot_be_used_are_named(dataset, capsys):
-    made = dataset(annotation(1), pictures=3)
+def test_images_that_cannot_be_used_are_named(dataset, capsys):
+    made = dataset(annotation(1), images=3)
     made.images[1].path.write_bytes(b'')
     cv2.imwrite(str(made.images[2].path), np.zeros((5, 5, 3), np.uint8))
     _, lines = findings(made, capsys)
     assert [line.split(': ')[1][:14] for line in lines] == ['an empty file;', 'is 5x5, but th']
 
 
-def test_the_objects_of_a_picture_that_claims_to_be_large_and_cannot_be_used_take_no_room(dataset, tmp_path, capsys):
+def test_the_objects_of_a_image_that_claims_to_be_large_and_cannot_be_used_take_no_room(dataset, tmp_path, capsys):
     made = dataset(*[annotation(i, box=(10, 10, 22000, 22000)) for i in range(9)])
     content = json.loads(made.annotations_path.read_text())
     content['images'][0].update(width=23000, height=23000)
@@ -148,9 +148,9 @@ def test_names_that_the_terminal_cannot_show_are_shown_otherwise(dataset, tmp_pa
     assert (done.returncode, done.stderr) == (1, '') and '\\u732b' in done.stdout
 
 
-def test_the_picture_of_samples_shows_their_objects(dataset, tmp_path, capsys):
-    check(dataset(annotation(1), pictures=5), tmp_path / 'samples.png')
-    drawn = read_picture(tmp_path / 'samples.png')  # one picture of them has an object
+def test_the_image_of_samples_shows_their_objects(dataset, tmp_path, capsys):
+    check(dataset(annotation(1), images=5), tmp_path / 'samples.png')
+    drawn = read_image(tmp_path / 'samples.png')  # one image of them has an object
     assert drawn.shape == (400, 400, 3)
     assert (drawn[50 + 10 * 400 // 160:50 + 30 * 400 // 160, 30:90] != 200).any(2).mean() > 0.9
 
@@ -167,7 +167,7 @@ def test_the_command_tells_by_its_status(dataset, tmp_path, capsys):
 def test_a_class_with_few_objects_alone_is_a_problem_and_help_says_so(dataset, tmp_path, capsys):
     annotations = [annotation(2 * i + half, i, category) for i in range(1, 21)
                    for half, category in enumerate((5, 9)) if (i, category) != (20, 9)]
-    made = dataset(*annotations, pictures=20)
+    made = dataset(*annotations, images=20)
     assert coco.main(['check', str(made.annotations_path), str(tmp_path), '--samples', str(tmp_path / 's.jpg')]) == 1
     out = capsys.readouterr().out
     assert 'Classes with few objects: 1\n  dog: 19 objects\n' in out
@@ -177,7 +177,7 @@ def test_a_class_with_few_objects_alone_is_a_problem_and_help_says_so(dataset, t
     assert 'classes with fewer than 20 objects' in out and 'such a class alone' in out
 
 
-def test_its_picture_and_that_of_augmented_samples_have_places_of_their_own(capsys):
+def test_its_image_and_that_of_augmented_samples_have_places_of_their_own(capsys):
     defaults = []
     for main, command in ((coco.main, 'check'), (visualize.main, 'samples')):
         with pytest.raises(SystemExit, match='0'):

@@ -13,10 +13,11 @@ import pytest
 from networks import SMALL
 from safetensors.numpy import load_file, save_file
 
-from model.checkpoint import Checkpoint, CheckpointError, halve, load_checkpoint, restore, save_checkpoint, tensors_of
+from model.checkpoint import Checkpoint, halve, load_checkpoint, restore, save_checkpoint, tensors_of
 from model.classes import Classes
 from model.config import PRESETS, preset
 from model.yolact import Yolact
+from system.errors import UserError
 
 CLASSES = Classes(['ring', '星', *'abcdef'], [3, 1, 5, 7, 11, 13, 17, 90])
 
@@ -51,10 +52,10 @@ def test_a_restored_network_says_the_same(network, folder):
     paddle.seed(99)
     other = Yolact(network.config)
     restore(other, load_checkpoint(folder), folder)
-    picture = paddle.rand([1, 256, 256, 3]) * 255
+    image = paddle.rand([1, 256, 256, 3]) * 255
     network.eval()
     other.eval()
-    for ours, theirs in zip(network.predict(picture), other.predict(picture)):
+    for ours, theirs in zip(network.predict(image), other.predict(image)):
         np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
 
 
@@ -71,7 +72,7 @@ def test_nothing_but_a_checkpoint_is_ever_replaced(network, tmp_path, place, mon
         (tmp_path / name).write_text('mine')
     monkeypatch.chdir(tmp_path)
     before = sorted(tmp_path.rglob('*'))
-    with pytest.raises(CheckpointError, match='of no checkpoint; name another folder|is a file; name a folder'):
+    with pytest.raises(UserError, match='of no checkpoint; name another folder|is a file; name a folder'):
         save_checkpoint(place, Checkpoint(network.config, CLASSES, {}))
     assert sorted(tmp_path.rglob('*')) == before
 
@@ -129,12 +130,12 @@ def test_weights_for_other_classes_are_all_but_the_layers_that_tell_them_apart(n
              and not np.array_equal(tensor, tensors_of(network).get(name))}
     assert {name for name in fresh if name.endswith('weight')} == {
         'prediction_layers.0.conf_layer.weight', 'semantic_seg_conv.weight', 'maskiou_net.maskiou_net.10.weight'}
-    with pytest.raises(CheckpointError, match='must have the same classes and backbone'):
+    with pytest.raises(UserError, match='must have the same classes and backbone'):
         restore(other, load_checkpoint(folder), folder)
 
 
 def test_nothing_there(tmp_path):
-    with pytest.raises(CheckpointError, match='no such checkpoint; a checkpoint is a folder with meta.json'):
+    with pytest.raises(UserError, match='no such checkpoint; a checkpoint is a folder with meta.json'):
         load_checkpoint(tmp_path / 'none')
 
 
@@ -156,7 +157,7 @@ def change_meta(folder, **changes):
     ({'classes': {'names': ['a', 'b'], 'ids': [1, 1]}}, 'a category id stands for two classes')])
 def test_wrong_meta(folder, changes, message):
     change_meta(folder, **changes)
-    with pytest.raises(CheckpointError, match=message) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         load_checkpoint(folder)
     assert 'meta.json' in str(caught.value) and '\n' not in str(caught.value)
 
@@ -164,18 +165,18 @@ def test_wrong_meta(folder, changes, message):
 @pytest.mark.parametrize('content', [b'', b'\xff\xfe', b'[' * 100_000, b'{"format": 1', b'[]', b'{}', b'null'])
 def test_meta_that_is_none(folder, content):
     (folder / 'meta.json').write_bytes(content)
-    with pytest.raises(CheckpointError, match='meta.json: ') as caught:
+    with pytest.raises(UserError, match='meta.json: ') as caught:
         load_checkpoint(folder)
     assert '\n' not in str(caught.value)
 
 
 def test_paths_that_the_system_refuses(folder, tmp_path):
     for path in (tmp_path / ('x' * 300), tmp_path / 'a\0b', folder / 'meta.json'):
-        with pytest.raises(CheckpointError, match='no such checkpoint'):
+        with pytest.raises(UserError, match='no such checkpoint'):
             load_checkpoint(path)
     (folder / 'meta.json').unlink()
     (folder / 'meta.json').mkdir()
-    with pytest.raises(CheckpointError, match='meta.json: is a link, a folder or a device'):
+    with pytest.raises(UserError, match='meta.json: is a link, a folder or a device'):
         load_checkpoint(folder)
 
 
@@ -183,7 +184,7 @@ def test_paths_that_the_system_refuses(folder, tmp_path):
                                       {'fpn.lat_layers.0.bias': np.zeros(3, np.float32)}])
 def test_an_optimizer_of_other_weights(network, folder, velocity):
     save_file(velocity, folder / 'optimizer.safetensors')
-    with pytest.raises(CheckpointError, match='belongs to other weights than model.safetensors'):
+    with pytest.raises(UserError, match='belongs to other weights than model.safetensors'):
         load_checkpoint(folder, training=True)
 
 
@@ -191,7 +192,7 @@ def test_an_optimizer_of_other_weights(network, folder, velocity):
 def test_damaged_tensors(folder, damage):
     path = folder / 'model.safetensors'
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(CheckpointError, match='model.safetensors: cannot be read'):
+    with pytest.raises(UserError, match='model.safetensors: cannot be read'):
         load_checkpoint(folder)
 
 
@@ -205,7 +206,7 @@ def test_tensors_that_do_not_fit(network, folder, change, message):
     change(tensors)
     save_file(tensors, folder / 'model.safetensors')
     before = tensors_of(network)
-    with pytest.raises(CheckpointError, match=message):
+    with pytest.raises(UserError, match=message):
         restore(network, load_checkpoint(folder), folder)
     for name, tensor in tensors_of(network).items():
         np.testing.assert_array_equal(tensor, before[name])
@@ -254,7 +255,7 @@ def put_pipe(folder):
                  marks=pytest.mark.skipif(not hasattr(os, 'mkfifo'), reason='has no pipes with names'))])
 def test_a_folder_that_holds_anything_else_is_refused(folder, spoil, message):
     spoil(folder)
-    with pytest.raises(CheckpointError, match=message) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         load_checkpoint(folder, training=True)
     assert '\n' not in str(caught.value) and '\x1b' not in str(caught.value)
 
@@ -282,7 +283,7 @@ def header(**tensors):
 def test_headers_that_lie_are_refused_at_once(folder, content):
     (folder / 'model.safetensors').write_bytes(content)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(CheckpointError, match='model.safetensors: ') as caught:
+    with pytest.raises(UserError, match='model.safetensors: ') as caught:
         load_checkpoint(folder)
     assert '\n' not in str(caught.value)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KB
@@ -290,7 +291,7 @@ def test_headers_that_lie_are_refused_at_once(folder, content):
 
 def test_a_description_without_end_is_refused(folder):
     (folder / 'meta.json').write_text('[' + ' ' * 10 ** 7 + ']')
-    with pytest.raises(CheckpointError, match='larger than any description of a network'):
+    with pytest.raises(UserError, match='larger than any description of a network'):
         load_checkpoint(folder)
 
 
@@ -304,7 +305,7 @@ def test_a_description_of_another_network_is_refused(folder, change, message):
     classes = {'names': ['x'] * (config['num_classes'] - 1), 'ids': list(range(config['num_classes'] - 1))}
     change_meta(folder, config=config, classes=classes)
     for training in (False, True):
-        with pytest.raises(CheckpointError, match=message):
+        with pytest.raises(UserError, match=message):
             load_checkpoint(folder, training)
 
 
@@ -315,7 +316,7 @@ def test_a_network_as_large_as_can_be_described_is_refused_for_what_its_file_lac
     change_meta(folder, config=dataclasses.asdict(config), classes=classes)
     save_file({'prediction_layers.0.conf_layer.weight': np.zeros((10 ** 6, 0), np.float32)},
               folder / 'model.safetensors')
-    with pytest.raises(CheckpointError, match='holds too little for the network of meta.json'):
+    with pytest.raises(UserError, match='holds too little for the network of meta.json'):
         load_checkpoint(folder)
 
 
@@ -330,7 +331,7 @@ def test_what_a_network_holds_at_least_is_less_than_what_it_holds(name):
 def test_numbers_that_numpy_has_no_type_for_are_refused(folder, kind):
     header = json.dumps({'x': {'dtype': kind, 'shape': [4], 'data_offsets': [0, 4]}}).encode()
     (folder / 'model.safetensors').write_bytes(len(header).to_bytes(8, 'little') + header + bytes(4))
-    with pytest.raises(CheckpointError, match='model.safetensors: cannot be read: '):
+    with pytest.raises(UserError, match='model.safetensors: cannot be read: '):
         load_checkpoint(folder)
 
 
@@ -338,13 +339,13 @@ def test_weights_that_are_not_finite_are_refused(folder):
     tensors = load_file(folder / 'model.safetensors')
     tensors['fpn.lat_layers.0.bias'][3] = np.nan
     save_file(tensors, folder / 'model.safetensors')
-    with pytest.raises(CheckpointError, match='fpn.lat_layers.0.bias holds numbers that are not finite'):
+    with pytest.raises(UserError, match='fpn.lat_layers.0.bias holds numbers that are not finite'):
         load_checkpoint(folder)
 
 
 def test_a_folder_that_is_no_checkpoint_is_left_as_it_is(tmp_path):
     (tmp_path / 'mine.txt').touch()
-    with pytest.raises(CheckpointError, match='is no checkpoint, which is a folder with meta.json and'):
+    with pytest.raises(UserError, match='is no checkpoint, which is a folder with meta.json and'):
         load_checkpoint(tmp_path)
 
 
@@ -354,6 +355,6 @@ def test_names_that_no_file_can_hold_and_values_without_end_are_told_shortly(fol
     change_meta(folder, classes={**meta['classes'], 'names': names})
     assert load_checkpoint(folder).classes.names[0] == r'\ud800\n'
     change_meta(folder, step=[1] * 50_000)
-    with pytest.raises(CheckpointError) as caught:
+    with pytest.raises(UserError) as caught:
         load_checkpoint(folder)
     assert len(str(caught.value)) < 1000

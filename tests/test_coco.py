@@ -6,9 +6,10 @@ from bad_annotations import BAD, ODD, SQUARE, TRIANGLE, WRONG, annotation, categ
 from pycocotools import mask as mask_api
 from pycocotools.coco import COCO
 
-from data.coco import AnnotationError, CocoDataset
-from data.images import PictureError
+from data.coco import CocoDataset
+from data.images import ImageError
 from data.masks import rasterise
+from system.errors import UserError
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def test_a_thousand_classes(load):
     assert dataset.objects(0).labels.tolist() == [999]
 
 
-def test_pictures_are_as_listed(load, tmp_path):
+def test_images_are_as_listed(load, tmp_path):
     dataset = load(content(images=[image(9, width=33), image('a', file_name='sub/a.png', height=44.0)]))
     first, second = dataset.images
     assert len(dataset) == 2
@@ -47,20 +48,20 @@ def test_pictures_are_as_listed(load, tmp_path):
     assert (second.id, second.path, second.height) == ('a', tmp_path / 'images/sub/a.png', 44)
 
 
-def test_objects_go_to_their_pictures(load):
+def test_objects_go_to_their_images(load):
     dataset = load(content([annotation(1, image_id=8), annotation(2), annotation(3, image_id=8)]))
     assert [len(dataset.objects(i)) for i in range(2)] == [1, 2]
     assert dataset.has_annotations and dataset.warnings == []
 
 
-def test_a_picture_without_objects_is_empty(load):
+def test_a_image_without_objects_is_empty(load):
     objects = load(content([annotation(1)])).objects(1)
     assert objects.labels.shape == (0,) and objects.labels.dtype == np.int64
     assert objects.boxes.shape == (0, 4) and objects.boxes.dtype == np.float32
     assert objects.segmentations == [] and objects.num_crowds == 0
 
 
-def test_a_file_of_test_pictures_has_no_annotations(load):
+def test_a_file_of_test_images_has_no_annotations(load):
     dataset = load(without(content(), 'annotations'))
     assert not dataset.has_annotations
     assert len(dataset) == 2 and len(dataset.objects(0)) == 0
@@ -79,7 +80,7 @@ def test_crowds_stand_at_the_end(load):
     assert [type(segmentation) for segmentation in objects.segmentations] == [list, list, dict, dict]
 
 
-def test_boxes_are_clipped_to_the_picture(load):
+def test_boxes_are_clipped_to_the_image(load):
     dataset = load(content([annotation(1, bbox=[-5, 50.5, 20, 30]), annotation(2, bbox=[70, -3, 30.5, 10])]))
     assert dataset.objects(0).boxes.tolist() == [[0, 50.5, 15, 60], [70, 0, 80, 7]]
 
@@ -180,7 +181,7 @@ def test_file_names_of_every_kind_end_in_one_line(load, tmp_path, name):
     (tmp_path / 'images').mkdir()
     dataset = load(content(images=[image(7, file_name=name)]))
     for read in (dataset.images[0].read, dataset.check_folder):
-        with pytest.raises((PictureError, AnnotationError)) as caught:
+        with pytest.raises((ImageError, UserError)) as caught:
             read()
         assert not re.search('[\0\n\ud800]', str(caught.value))
 
@@ -194,26 +195,26 @@ def test_a_bad_annotation_without_an_id_is_named_by_its_place(load):
 @pytest.mark.parametrize('name', WRONG)
 def test_a_wrong_file_is_refused_with_a_line(load, tmp_path, name):
     bad, problem = WRONG[name]
-    with pytest.raises(AnnotationError, match=problem) as caught:
+    with pytest.raises(UserError, match=problem) as caught:
         load(bad)
     assert str(caught.value).startswith(f'{tmp_path / "instances.json"}: ')
     assert '\n' not in str(caught.value)
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(AnnotationError, match='nowhere.json: cannot be read .*; check the path'):
+    with pytest.raises(UserError, match='nowhere.json: cannot be read .*; check the path'):
         CocoDataset(tmp_path / 'nowhere.json', tmp_path)
 
 
 def test_a_missing_folder_is_named(load, tmp_path):
-    with pytest.raises(AnnotationError, match=f'^{tmp_path}/images: no such folder'):
+    with pytest.raises(UserError, match=f'^{tmp_path}/images: no such folder'):
         load(content()).check_folder()
 
 
-def test_a_folder_of_other_pictures_is_named_with_an_example(load, tmp_path):
+def test_a_folder_of_other_images_is_named_with_an_example(load, tmp_path):
     (tmp_path / 'images').mkdir()
     dataset = load(content())
-    with pytest.raises(AnnotationError, match=f'for example {tmp_path}/images/7.jpg'):
+    with pytest.raises(UserError, match=f'for example {tmp_path}/images/7.jpg'):
         dataset.check_folder()
     (tmp_path / 'images/8.jpg').touch()
     dataset.check_folder()
@@ -222,15 +223,15 @@ def test_a_folder_of_other_pictures_is_named_with_an_example(load, tmp_path):
 @pytest.mark.parametrize('content', ['[' * 100_000, '{"images": ' * 50_000])
 def test_json_that_is_nested_too_deep(tmp_path, content):
     (tmp_path / 'deep.json').write_text(content)
-    with pytest.raises(AnnotationError, match='deep.json: is not JSON'):
+    with pytest.raises(UserError, match='deep.json: is not JSON'):
         CocoDataset(tmp_path / 'deep.json', tmp_path)
 
 
 def test_a_folder_in_place_of_the_file_is_named(tmp_path):
-    with pytest.raises(AnnotationError, match=f'^{tmp_path}: cannot be read .Is a directory.; check the path$'):
+    with pytest.raises(UserError, match=f'^{tmp_path}: cannot be read .Is a directory.; check the path$'):
         CocoDataset(tmp_path, tmp_path)
 
 
 def test_names_that_the_system_refuses(tmp_path):
-    with pytest.raises(AnnotationError, match='x: cannot be read .File name too long'):
+    with pytest.raises(UserError, match='x: cannot be read .File name too long'):
         CocoDataset(tmp_path / ('x' * 300), tmp_path)

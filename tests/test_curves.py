@@ -9,9 +9,10 @@ import cv2
 import numpy as np
 import pytest
 
+from system.errors import UserError
 from training.log import Log
 from visualization import drawing as visualize
-from visualization.curves import LogError, draw_curves, read_log, smooth
+from visualization.curves import draw_curves, read_log, smooth
 from visualization.drawing import main
 
 
@@ -44,7 +45,7 @@ def test_a_line_that_a_kill_cut_short_is_left_out(tmp_path):
 @pytest.mark.parametrize('content', ['', '{"step": 3, "mask_ap": 0.1, "box_ap": 0.2}', '\0\n'])
 def test_a_log_without_losses_is_refused(tmp_path, content):
     (tmp_path / 'log.jsonl').write_text(content)
-    with pytest.raises(LogError, match='has no losses in it'):
+    with pytest.raises(UserError, match='has no losses in it'):
         read_log(tmp_path / 'log.jsonl')
 
 
@@ -70,7 +71,7 @@ def test_a_log_of_losses_that_are_no_numbers_is_refused(tmp_path, capsys, loss):
 
 def test_a_pipe_for_a_log_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / 'log.jsonl')
-    with pytest.raises(LogError, match='cannot be read: not a file'):
+    with pytest.raises(UserError, match='cannot be read: not a file'):
         read_log(tmp_path / 'log.jsonl')
 
 
@@ -78,15 +79,15 @@ def test_curves_show_the_log(tmp_path):
     write_run(tmp_path, 1, 40, 4.0, ap_at=[20, 40])
     figure = draw_curves(read_log(tmp_path / 'log.jsonl'), 'a run')
     panels = {axes.get_title(): axes for axes in figure.axes}
-    assert list(panels) == ['loss', 'its parts, smoothed', 'AP on the validation pictures', 'learning rate',
+    assert list(panels) == ['loss', 'its parts, smoothed', 'AP on the validation images', 'learning rate',
                             'seconds a step']
     _, mean = panels['loss'].lines
     np.testing.assert_allclose(mean.get_xydata(), [[step, 4.0] for step in range(1, 41)])
     assert [text.get_text() for text in panels['its parts, smoothed'].get_legend().texts] == ['box', 'mask']
-    box, mask = panels['AP on the validation pictures'].lines
+    box, mask = panels['AP on the validation images'].lines
     np.testing.assert_array_equal(box.get_xydata(), [[20, 0.3], [40, 0.3]])
     np.testing.assert_array_equal(mask.get_xydata(), [[20, 0.2], [40, 0.2]])
-    assert panels['AP on the validation pictures'].get_ylim() == pytest.approx((0, 0.33))
+    assert panels['AP on the validation images'].get_ylim() == pytest.approx((0, 0.33))
 
 
 @pytest.mark.parametrize(('steps', 'title', 'marker'), [(1, 'its parts', 'o'), (2, 'its parts', 'o'),
@@ -120,7 +121,7 @@ def test_help_tells_where_the_curves_go(capsys):
     with pytest.raises(SystemExit, match='0'):
         main(['curves', '--help'])
     out = ' '.join(capsys.readouterr().out.split())
-    assert 'picture to write (default: curves.png in that folder)' in out and 'None' not in out
+    assert 'image to write (default: curves.png in that folder)' in out and 'None' not in out
 
 
 def test_no_folder_is_made_where_nothing_can_be_drawn(tmp_path, capsys):
@@ -142,7 +143,7 @@ def test_what_cannot_be_drawn_is_one_line(tmp_path, capsys):
     for out in ('curves.xyz', 'folder', 'curves.webp', '.png'):
         assert main(['curves', str(tmp_path), '--out', str(tmp_path / 'new' / out)]) == 2
         assert capsys.readouterr().err == (
-            f"visualization.drawing: error: {tmp_path}/new/{out}: a picture is not written as '{Path(out).suffix}'; name one "
+            f"visualization.drawing: error: {tmp_path}/new/{out}: an image is not written as '{Path(out).suffix}'; name one "
             'that ends in .png, .jpg, .jpeg, .pdf or .svg\n')
     assert not (tmp_path / 'new').exists()
 
@@ -155,7 +156,7 @@ def test_curves_are_written_in_the_form_of_their_suffix(tmp_path, capsys, suffix
     assert (tmp_path / f'x{suffix}').read_bytes().startswith(begins[suffix])
 
 
-def test_a_full_disk_is_told_and_leaves_the_picture_of_before(tmp_path, capsys, monkeypatch):
+def test_a_full_disk_is_told_and_leaves_the_image_of_before(tmp_path, capsys, monkeypatch):
     write_run(tmp_path, 1, 5, 4.0)
     (tmp_path / 'curves.png').write_bytes(b'before')
     capsys.readouterr()

@@ -19,7 +19,7 @@ def test_both_ways_agree_gradients_included(stride, height, width):
     rows, columns = (height - 1) // stride + 1, (width - 1) // stride + 1
     arguments = [leaf(rng.standard_normal(shape)) for shape in
                  ((2, 6, height, width), (2, 18, rows, columns), (2, 9, rows, columns), (5, 6, 3, 3), (5,))]
-    arguments[1].set_value(arguments[1] * 3)  # also far outside of the picture
+    arguments[1].set_value(arguments[1] * 3)  # also far outside of the image
     found = []
     for convolve in (lambda x, o, m, k, b: deform_conv2d(x, o, k, b, stride, 1, mask=m),
                      lambda *parts: sampled_deform_conv(*parts, stride)):

@@ -18,33 +18,33 @@ from squares import SIDE, found, joined
 import demo
 from data.coco import CocoDataset
 from data.coco import main as coco
-from data.images import PictureError, read_picture, write_picture
+from data.images import ImageError, read_image, write_image
 from data.labelme import main as labelme
 from data.labelme import read_labelme
 from model.classes import Classes
 from model.postprocess import Detections
 from prediction import footage
 from prediction.sources import find_sources
-from prediction.video import Video, VideoError, read_ahead, writing
+from prediction.video import Video, prefetch, writing
 
 ROOT = Path(demo.__file__).parent
 TEST = ROOT / 'images/test'
 
 
 @pytest.fixture(scope='module')
-def pictures(tmp_path_factory):
-    """Three of the pictures that come along."""
-    folder = tmp_path_factory.mktemp('pictures')
+def images(tmp_path_factory):
+    """Three of the images that come along."""
+    folder = tmp_path_factory.mktemp('images')
     for path in sorted(TEST.glob('*.jpg'))[:3]:
         shutil.copy(path, folder)
     return folder
 
 
 @pytest.fixture(scope='module')
-def film(pictures, tmp_path_factory):
-    """A video of 12 frames, in which a picture moves."""
+def film(images, tmp_path_factory):
+    """A video of 12 frames, in which an image moves."""
     path = tmp_path_factory.mktemp('film') / 'film.avi'
-    still = cv2.resize(read_picture(sorted(pictures.iterdir())[0]), (320, 240))
+    still = cv2.resize(read_image(sorted(images.iterdir())[0]), (320, 240))
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'MJPG'), 12.5, (320, 240))
     for shift in range(12):
         writer.write(np.roll(still, 2 * shift, 1))
@@ -53,12 +53,12 @@ def film(pictures, tmp_path_factory):
 
 
 class Known(NamedTuple):
-    """A predictor that sees the same in all pictures."""
+    """A predictor that sees the same in all images."""
     detections: Detections
     classes: Classes = Classes(('a', 'b'), (10, 20))
 
-    def __call__(self, pictures):
-        return [self.detections] * len(pictures)
+    def __call__(self, images):
+        return [self.detections] * len(images)
 
 
 @pytest.fixture
@@ -72,11 +72,11 @@ def see(monkeypatch):
 
 @pytest.fixture
 def squares(see, tmp_path):
-    """A folder of two grey pictures."""
+    """A folder of two grey images."""
     folder = tmp_path / 'squares'
     folder.mkdir()
     for name in ('one.png', 'two.png'):
-        write_picture(folder / name, np.full((SIDE, SIDE, 3), 90, np.uint8))
+        write_image(folder / name, np.full((SIDE, SIDE, 3), 90, np.uint8))
     return folder
 
 
@@ -111,18 +111,18 @@ def run(*flags):
     return demo.main(['--device', 'cpu', *map(str, flags)])
 
 
-def test_files_folders_patterns_and_videos_are_told_apart(pictures, film, tmp_path):
+def test_files_folders_patterns_and_videos_are_told_apart(images, film, tmp_path):
     shutil.copy(film, tmp_path)
-    shutil.copy(next(pictures.iterdir()), tmp_path / 'one.jpg')
+    shutil.copy(next(images.iterdir()), tmp_path / 'one.jpg')
     (tmp_path / '[odd].png').touch()
     (tmp_path / '7').mkdir()
-    found = find_sources([tmp_path, f'{pictures}/*.jpg', '0', tmp_path / '[odd].png'])
-    assert found.pictures == [tmp_path / '[odd].png', tmp_path / 'one.jpg', *sorted(pictures.iterdir()),
+    found = find_sources([tmp_path, f'{images}/*.jpg', '0', tmp_path / '[odd].png'])
+    assert found.images == [tmp_path / '[odd].png', tmp_path / 'one.jpg', *sorted(images.iterdir()),
                               tmp_path / '[odd].png']
     assert (found.videos, found.cameras) == ([tmp_path / 'film.avi'], [0])
     for name, reason in ((tmp_path / '*.gif', 'no file has such a name'), (tmp_path / 'none', 'no such folder'),
-                         (tmp_path / '7', 'no pictures in this folder')):
-        with pytest.raises(PictureError, match=reason):
+                         (tmp_path / '7', 'no images in this folder')):
+        with pytest.raises(ImageError, match=reason):
             find_sources([name])
 
 
@@ -150,7 +150,7 @@ def test_a_long_video_takes_no_more_memory_than_a_short_one(tmp_path):
         for i in range(300):
             write(np.full((720, 1280, 3), i % 256, np.uint8))
     before, most = psutil.Process().memory_info().rss, 0
-    for _ in read_ahead(Video(tmp_path / 'long.mp4'), 4):
+    for _ in prefetch(Video(tmp_path / 'long.mp4'), 4):
         most = max(most, psutil.Process().memory_info().rss)
     assert most - before < 300e6
 
@@ -166,7 +166,7 @@ def test_a_video_that_is_cut_off_is_drawn_as_far_as_it_goes_and_told(film, tmp_p
     assert len(list(Video(tmp_path / 'out/cut.mp4'))) == frames
 
 
-def test_what_is_no_video_is_named_and_the_rest_is_done(film, pictures, tmp_path, capfd):
+def test_what_is_no_video_is_named_and_the_rest_is_done(film, images, tmp_path, capfd):
     damaged, cut = tmp_path / 'damaged.mp4', tmp_path / 'cut.avi'
     damaged.write_bytes(b'no video' * 100)
     cut.write_bytes(film.read_bytes()[:300])
@@ -175,7 +175,7 @@ def test_what_is_no_video_is_named_and_the_rest_is_done(film, pictures, tmp_path
     assert 'film.avi: ' in out
     assert [line.split(': ')[1] for line in err.splitlines() if line.startswith('skipped')] == [str(damaged), str(cut)]
     assert [path.name for path in (tmp_path / 'out').iterdir()] == ['film.mp4']
-    with pytest.raises(VideoError, match='camera 77: cannot be opened'):
+    with pytest.raises(ImageError, match='camera 77: cannot be opened'):
         Video(77)
 
 
@@ -201,17 +201,17 @@ def test_an_interrupted_video_keeps_its_frames_so_far(tmp_path):
     assert sorted(path.name for path in out.iterdir()) == ['found.json', 'long.mp4']
 
 
-def test_interrupted_pictures_keep_what_was_found_so_far(squares, tmp_path, monkeypatch, capsys):
+def test_interrupted_images_keep_what_was_found_so_far(squares, tmp_path, monkeypatch, capsys):
     def press(path):
         os.kill(os.getpid(), signal.SIGINT)
         return np.zeros((SIDE, SIDE, 3), np.uint8)
-    monkeypatch.setattr(demo, 'read_picture', press)
+    monkeypatch.setattr(demo, 'read_image', press)
     film, path = write_film(tmp_path / 'film.avi'), tmp_path / 'found.json'
     assert run('--images', squares, film, '--out', tmp_path / 'out', '--save_json', path) == 130
     assert [image['file_name'] for image in json.loads(path.read_text())['images']] == ['one.png']
     assert [path.name for path in (tmp_path / 'out').iterdir()] == ['one.png']
     out, err = capsys.readouterr()
-    assert '1 of 2 pictures in ' in out and err == 'demo.py: interrupted; files that were written are whole\n'
+    assert '1 of 2 images in ' in out and err == 'demo.py: interrupted; files that were written are whole\n'
 
 
 def test_ctrl_c_is_a_wish_and_another_one_is_not():
@@ -297,40 +297,40 @@ def test_a_camera_that_is_shown_is_saved_too(see, tmp_path, monkeypatch):
     monkeypatch.setattr(footage, 'has_screen', lambda: True)
     for name, answer in (('namedWindow', None), ('destroyAllWindows', None), ('getWindowProperty', 1)):
         monkeypatch.setattr(cv2, name, lambda *_, answer=answer: answer)
-    monkeypatch.setattr(cv2, 'imshow', lambda title, picture: shown.append(picture))
+    monkeypatch.setattr(cv2, 'imshow', lambda title, image: shown.append(image))
     monkeypatch.setattr(cv2, 'waitKey', lambda _: ord('q') if len(shown) == 2 else -1)
     assert run('--images', '0', '--out', tmp_path / 'out', '--save_json', tmp_path / 'found.json') == 0
     assert len(json.loads((tmp_path / 'found.json').read_text())['images']) == len(shown) == 2
-    assert all((picture != 90).any() for picture in shown)
+    assert all((image != 90).any() for image in shown)
     assert list((tmp_path / 'out').iterdir()) == []
 
 
-def test_a_camera_that_is_not_there_is_one_line_and_spoils_nothing_else(pictures, tmp_path):
+def test_a_camera_that_is_not_there_is_one_line_and_spoils_nothing_else(images, tmp_path):
     path = tmp_path / 'found.json'
     environment = {name: value for name, value in os.environ.items() if name != 'OPENCV_LOG_LEVEL'}
-    done = subprocess.run([sys.executable, ROOT / 'demo.py', '--device', 'cpu', '--images', pictures, '77', '--no_draw',
+    done = subprocess.run([sys.executable, ROOT / 'demo.py', '--device', 'cpu', '--images', images, '77', '--no_draw',
                            '--save_json', path], env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (1, 'skipped: camera 77: cannot be opened; is it there, and free?\n')
     assert len(json.loads(path.read_text())['images']) == 3
 
 
 def test_a_full_disk_is_told_for_a_video(film, tmp_path):
-    with pytest.raises(VideoError, match='cannot be written'), writing(tmp_path / 'none/film.mp4', 25) as write:
+    with pytest.raises(ImageError, match='cannot be written'), writing(tmp_path / 'none/film.mp4', 25) as write:
         write(next(iter(Video(film))))
 
 
 @pytest.mark.parametrize('flags', [(), ('--polygons',)])
-def test_saved_annotations_are_a_dataset_with_the_masks_that_were_found(pictures, tmp_path, flags):
+def test_saved_annotations_are_a_dataset_with_the_masks_that_were_found(images, tmp_path, flags):
     path = tmp_path / 'new/found.json'
-    assert run('--images', pictures, '--no_draw', '--save_json', path, *flags) == 0
-    dataset = CocoDataset(path, pictures)
+    assert run('--images', images, '--no_draw', '--save_json', path, *flags) == 0
+    dataset = CocoDataset(path, images)
     assert dataset.warnings == [] and len(dataset) == 3
     content = json.loads(path.read_text())
     kinds = {type(one['segmentation']) for one in content['annotations']}
     assert kinds == {list if flags else dict}
     predictor = demo.predictor_of(demo.parse_arguments(['--device', 'cpu']))
-    for i, picture in enumerate(dataset.images):
-        seen, = predictor([picture.read()])
+    for i, image in enumerate(dataset.images):
+        seen, = predictor([image.read()])
         seen = seen.select((seen.box_scores > 0.3) & np.array([mask.any() for mask in seen.masks]))
         kept = list(dataset.annotations(i))
         assert len(kept) == len(seen) > 3
@@ -349,12 +349,12 @@ def mask_of(rle):
     return mask.decode(rle).astype(bool)
 
 
-def test_masks_are_saved_as_numbers_or_one_by_one(pictures, tmp_path):
-    one = sorted(pictures.iterdir())[0]
+def test_masks_are_saved_as_numbers_or_one_by_one(images, tmp_path):
+    one = sorted(images.iterdir())[0]
     assert run('--images', one, '--no_draw', '--save_masks', 'ids', '--out', tmp_path / 'ids') == 0
     assert run('--images', one, '--no_draw', '--save_masks', 'objects', '--out', tmp_path / 'objects') == 0
     ids = cv2.imread(str(tmp_path / 'ids' / f'{one.name}.ids.png'), cv2.IMREAD_UNCHANGED)
-    assert ids.dtype == np.uint16 and ids.shape == read_picture(one).shape[:2]
+    assert ids.dtype == np.uint16 and ids.shape == read_image(one).shape[:2]
     files = sorted((tmp_path / 'objects').iterdir())
     assert 3 < len(np.unique(ids)) - 1 <= len(files)  # masks may be hidden
     best = cv2.imread(str(files[0]), cv2.IMREAD_UNCHANGED)
@@ -363,13 +363,13 @@ def test_masks_are_saved_as_numbers_or_one_by_one(pictures, tmp_path):
     assert files[0].name.startswith(f'{one.name}.001_')
 
 
-def test_labelme_s_files_come_back_as_a_dataset_to_train_on(pictures, tmp_path, capsys):
-    mine = shutil.copytree(pictures, tmp_path / 'mine')
+def test_labelme_s_files_come_back_as_a_dataset_to_train_on(images, tmp_path, capsys):
+    mine = shutil.copytree(images, tmp_path / 'mine')
     assert run('--images', mine, '--no_draw', '--save_labelme', mine) == 0
     assert sorted(path.suffix for path in mine.iterdir()) == ['.jpg'] * 3 + ['.json'] * 3
     for path in mine.glob('*.json'):
-        picture, size, objects, problems = read_labelme(path)
-        assert picture == path.with_suffix('.jpg') and size == read_picture(picture).shape[:2]
+        image, size, objects, problems = read_labelme(path)
+        assert image == path.with_suffix('.jpg') and size == read_image(image).shape[:2]
         assert len(objects) > 3 and problems == []
     assert labelme([str(mine), '--out', str(tmp_path / 'mine.json')]) == 0
     dataset = CocoDataset(tmp_path / 'mine.json', mine)
@@ -395,12 +395,12 @@ def test_labels_that_are_there_are_kept(squares, tmp_path, capsys):
     assert capsys.readouterr().err.count('has labels already') == 2
 
 
-def test_two_pictures_do_not_share_their_labels(squares, tmp_path, capsys):
-    write_picture(squares / 'one.bmp', np.zeros((SIDE, SIDE, 3), np.uint8))
+def test_two_images_do_not_share_their_labels(squares, tmp_path, capsys):
+    write_image(squares / 'one.bmp', np.zeros((SIDE, SIDE, 3), np.uint8))
     path = tmp_path / 'found.json'
     assert run('--images', squares, '--no_draw', '--save_labelme', tmp_path / 'labels', '--save_json', path) == 1
     assert capsys.readouterr().err == (f'skipped: {squares / "one.png"}: would be labelled over '
-                                       f'{tmp_path / "labels/one.json"}, of another picture; rename one\n')
+                                       f'{tmp_path / "labels/one.json"}, of another image; rename one\n')
     assert read_labelme(tmp_path / 'labels/one.json')[0].name == 'one.bmp'
     assert [image['file_name'] for image in json.loads(path.read_text())['images']] == ['one.bmp', 'two.png']
 
@@ -419,7 +419,7 @@ def test_what_has_no_pixel_is_no_object_in_any_output(squares, see, tmp_path, ca
         for kind in ('ids', 'objects'):
             assert run(*outputs, '--out', tmp_path / kind, '--save_masks', kind) == 0
         assert 'one.png: 2 objects' in capsys.readouterr().out
-        drawn.append(read_picture(tmp_path / 'ids/one.png'))
+        drawn.append(read_image(tmp_path / 'ids/one.png'))
         areas = [one['area'] for one in json.loads((tmp_path / 'found.json').read_text())['annotations']]
         assert areas == [10000, 10000]
         assert len(read_labelme(tmp_path / 'labels/one.json')[2]) == 2
@@ -448,13 +448,13 @@ def test_the_last_line_tells_where_everything_is(squares, tmp_path, capsys):
     out, path, labels = tmp_path / 'out', tmp_path / 'found.json', tmp_path / 'labels'
     save = ('--save_json', path, '--save_masks', 'ids', '--save_labelme', labels)
     for flags, pattern in (
-            ((), rf'2 of 2 pictures in .+ with reading and drawing; .+ Results are in {out}'),
+            ((), rf'2 of 2 images in .+ with reading and drawing; .+ Results are in {out}'),
             (save, rf'2 of 2 .+ drawing; .+ Results are in {out}, {path}, {labels}'),
             (('--no_draw', *save[:2]), rf'2 of 2 .+ with reading and saving; .+ Results are in {path}')):
         assert run('--images', squares, '--out', out, *flags) == 0
         assert re.fullmatch(pattern, capsys.readouterr().out.splitlines()[-1])
     assert run('--images', squares / 'one.png', '--out', out) == 0
-    assert capsys.readouterr().out.splitlines()[-1].startswith('1 of 1 picture in ')
+    assert capsys.readouterr().out.splitlines()[-1].startswith('1 of 1 image in ')
 
 
 @pytest.mark.parametrize('name', ['https://example.org/a.jpg', 'http://example.org', 'rtsp://camera/1'])
@@ -474,7 +474,7 @@ def test_help_begins_with_what_to_look_at(capsys):
 
 @pytest.mark.parametrize('flags', [('--save_json',), ('--polygons', '--save_json'), ('--save_labelme',)])
 def test_what_is_saved_passes_the_check_of_datasets(tmp_path, capsys, flags):
-    """But for classes with few objects: there are six pictures."""
+    """But for classes with few objects: there are six images."""
     path, labels = tmp_path / 'found.json', tmp_path / 'labels'
     assert run('--images', TEST, '--no_draw', *flags, labels if flags == ('--save_labelme',) else path) == 0
     if labels.exists():
@@ -482,7 +482,7 @@ def test_what_is_saved_passes_the_check_of_datasets(tmp_path, capsys, flags):
     capsys.readouterr()
     coco(['check', str(path), str(TEST), '--samples', str(tmp_path / 'check.png')])
     out = capsys.readouterr().out
-    assert re.match(r'.+: 6 pictures, 6\d objects, 8 classes\n', out)
+    assert re.match(r'.+: 6 images, 6\d objects, 8 classes\n', out)
     assert re.findall(r'^(\w.+): \d+$', out, re.MULTILINE) == ['Classes with few objects']
 
 
@@ -495,7 +495,7 @@ def test_flags_that_mean_nothing_are_refused(flags, message, capsys):
     assert message in capsys.readouterr().err
 
 
-def test_a_file_that_cannot_be_written_is_told_before_the_work(pictures, tmp_path, capsys):
+def test_a_file_that_cannot_be_written_is_told_before_the_work(images, tmp_path, capsys):
     (tmp_path / 'file').touch()
-    assert run('--images', pictures, '--save_json', tmp_path / 'file/x.json', '--out', tmp_path / 'out') == 2
+    assert run('--images', images, '--save_json', tmp_path / 'file/x.json', '--out', tmp_path / 'out') == 2
     assert capsys.readouterr().err.startswith(f'demo.py: error: {tmp_path / "file"}')

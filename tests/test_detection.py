@@ -54,7 +54,7 @@ def random_prototypes(height, width, seed=0):
 
 
 def fully_assembled(box, size, prototypes):
-    """A mask the long way round: on all of the prototypes, cropped, and resized to all of the picture."""
+    """A mask the long way round: on all of the prototypes, cropped, and resized to all of the image."""
     height, width = prototypes.shape[:2]
     mask = 1 / (1 + np.exp(-prototypes[..., 0]))
     y, x = np.mgrid[:height, :width]
@@ -81,7 +81,7 @@ def test_cross_class_detections_are_the_golden_ones(name):
     assert_same_detections(detect(**made_outputs(name), cross_class=True), golden(name), 'made_cross_class_')
 
 
-def test_boxes_lie_in_the_picture():
+def test_boxes_lie_in_the_image():
     boxes = detect(**made_outputs('resnet50dcn')).boxes
     assert (boxes[:, :2] <= boxes[:, 2:]).all()
     assert (boxes >= 0).all() and (boxes <= [427, 301, 427, 301]).all()
@@ -106,7 +106,7 @@ def test_a_part_is_no_larger_than_its_box_with_the_margin():
 
 
 @pytest.mark.parametrize('box', [(1.2, 0.1, 1.5, 0.3), (-0.5, -0.5, -0.2, -0.2), (0.2, 1.1, 0.4, 1.2)])
-def test_an_object_outside_the_picture_has_no_mask(box):
+def test_an_object_outside_the_image_has_no_mask(box):
     found = one_object(box, (60, 80), random_prototypes(20, 20))
     assert found.masks[0].size == 0
     assert found.full_mask(0).shape == (60, 80) and not found.full_mask(0).any()

@@ -17,23 +17,24 @@ from test_detection import made_outputs
 
 import demo
 import export
-from data.images import find_pictures, read_picture
-from engines.export import ExportError, _compare, to_onnx
+from data.images import find_images, read_image
+from engines.errors import EngineError
+from engines.export import _compare, to_onnx
 from engines.nms_layer import FastNMS
 from engines.onnx_engine import OnnxEngine
 from engines.paddle_engine import PaddleEngine
 from engines.selection import open_engine, rescorer_path
-from model.checkpoint import Checkpoint, CheckpointError, save_checkpoint, tensors_of
+from model.checkpoint import Checkpoint, save_checkpoint, tensors_of
 from model.classes import Classes
 from model.config import preset
 from model.nms import fast_nms
 from model.yolact import Yolact
 from prediction.predictor import Predictor
-from system.device import DeviceError
+from system.errors import UserError
 
 ROOT = Path(demo.__file__).parent
 SHIPPED = ROOT / 'weights/shapes.pd'
-PICTURES = find_pictures(ROOT / 'images/test')
+IMAGES = find_images(ROOT / 'images/test')
 needs_onnx = pytest.mark.skipif(importlib.util.find_spec('onnxruntime') is None,
                                 reason='requirements-gpu.txt has no ONNX Runtime')
 
@@ -71,7 +72,7 @@ def cache_of(weights):
 
 
 def seen(predictor):
-    return predictor([read_picture(path) for path in PICTURES[:3]])
+    return predictor([read_image(path) for path in IMAGES[:3]])
 
 
 def assert_alike(found, expected):
@@ -108,7 +109,7 @@ def test_golden_detections_through_a_compiled_network(name, network):
 @needs_onnx
 def test_a_checkpoint_is_exported_once_and_does_without_paddle_from_then_on(weights):
     code = ('import sys, demo; status = demo.main(sys.argv[1:]); print("paddle" in sys.modules); sys.exit(status)')
-    flags = ['--model_path', weights, '--images', PICTURES[0], '--out', weights.parent / 'out']
+    flags = ['--model_path', weights, '--images', IMAGES[0], '--out', weights.parent / 'out']
     for imported in ('True', 'False'):
         run = subprocess.run([sys.executable, '-c', code, *flags], cwd=ROOT, capture_output=True, text=True)
         assert (run.returncode, run.stderr) == (0, '')
@@ -117,7 +118,7 @@ def test_a_checkpoint_is_exported_once_and_does_without_paddle_from_then_on(weig
 
 
 @pytest.mark.parametrize('engine', [pytest.param('onnx', marks=needs_onnx), 'paddle'])
-def test_the_same_picture_gives_the_same_bits(engine):
+def test_the_same_image_gives_the_same_bits(engine):
     one, other = (seen(Predictor(SHIPPED, 'cpu', engine)) for _ in range(2))
     for found, again in zip(one, other, strict=True):
         for name in ('classes', 'boxes', 'box_scores', 'mask_scores'):
@@ -195,11 +196,11 @@ def test_the_program_of_the_docs_finds_what_the_scripts_find(tmp_path):
     program, = re.findall(r'```python\n(.+?)```', (ROOT / 'docs/deployment.md').read_text(), re.DOTALL)
     (tmp_path / 'program.py').write_text(program)
     assert export.main(['--model_path', str(SHIPPED), '--out', str(tmp_path / 'x.onnx'), '--with_nms']) == 0
-    run = subprocess.run([sys.executable, '-I', 'program.py', 'x.onnx', PICTURES[0]], cwd=tmp_path,
+    run = subprocess.run([sys.executable, '-I', 'program.py', 'x.onnx', IMAGES[0]], cwd=tmp_path,
                          capture_output=True, text=True)
     assert (run.returncode, run.stderr) == (0, '')
     predictor = Predictor(SHIPPED, 'cpu')
-    found, = predictor([read_picture(PICTURES[0])])
+    found, = predictor([read_image(IMAGES[0])])
     found = found.select((found.box_scores > 0.3) & np.array([mask.any() for mask in found.masks]))
     lines = run.stdout.splitlines()
     assert len(lines) == len(found) > 3
@@ -216,7 +217,7 @@ def test_the_program_of_the_docs_finds_what_the_scripts_find(tmp_path):
 def test_bfloat16_finds_nearly_the_same():
     openvino = pytest.importorskip('openvino')
     if 'BF16' not in openvino.Core().get_property('CPU', 'OPTIMIZATION_CAPABILITIES'):
-        with pytest.raises(DeviceError, match='this CPU does not compute in bfloat16'):
+        with pytest.raises(UserError, match='this CPU does not compute in bfloat16'):
             open_engine(SHIPPED, 'cpu', precision='bf16')
         return
     whole, half = (seen(Predictor(SHIPPED, 'cpu', precision=precision, score_threshold=0.7))
@@ -236,11 +237,11 @@ def test_fast_nms_as_a_layer_keeps_what_fast_nms_keeps():
         part.numpy() for part in layer(*(paddle.to_tensor(np.stack([part, part[::-1]])) for part in parts)))
     chosen = np.flatnonzero((made['scores'][:, 1:] > 0.05).any(1))
     kept, expected_labels, expected_scores = fast_nms(made['boxes'][chosen], made['scores'][chosen, 1:])
-    for picture in range(2):
-        np.testing.assert_array_equal(labels[picture], expected_labels)
-        np.testing.assert_array_equal(scores[picture], expected_scores)
-        np.testing.assert_array_equal(boxes[picture], made['boxes'][chosen[kept]])
-        np.testing.assert_array_equal(coefficients[picture], made['coefficients'][chosen[kept]])
+    for image in range(2):
+        np.testing.assert_array_equal(labels[image], expected_labels)
+        np.testing.assert_array_equal(scores[image], expected_scores)
+        np.testing.assert_array_equal(boxes[image], made['boxes'][chosen[kept]])
+        np.testing.assert_array_equal(coefficients[image], made['coefficients'][chosen[kept]])
 
 
 def test_paddle_inference_takes_the_exported_folder(tmp_path, capfd):
@@ -253,13 +254,13 @@ def test_paddle_inference_takes_the_exported_folder(tmp_path, capfd):
     for pass_through in ('disable_mkldnn', 'disable_glog_info'):
         getattr(config, pass_through, lambda: None)()
     predictor = paddle.inference.create_predictor(config)
-    picture = export.prepared(PICTURES[0], 320)[None]
-    handle = predictor.get_input_handle('pictures')
-    handle.copy_from_cpu(picture)
+    image = export.prepared(IMAGES[0], 320)[None]
+    handle = predictor.get_input_handle('images')
+    handle.copy_from_cpu(image)
     predictor.run()
     found = [predictor.get_output_handle(name).copy_to_cpu() for name in predictor.get_output_names()]
     with paddle.no_grad():
-        expected = open_engine(SHIPPED, 'cpu', 'paddle')._network.predict(paddle.to_tensor(picture))
+        expected = open_engine(SHIPPED, 'cpu', 'paddle')._network.predict(paddle.to_tensor(image))
     for ours, theirs in zip(found, expected, strict=True):
         np.testing.assert_allclose(ours, theirs.numpy(), atol=1e-4 * np.ptp(theirs.numpy()))
 
@@ -269,7 +270,7 @@ def test_an_export_that_gives_other_numbers_fails():
     outputs, right = ('boxes', 'prototypes'), [rng.random((2, 5, 4)), rng.random((2, 3, 3, 2))]
     _compare(right, right, outputs)
     for wrong in ([right[0] + 2e-4, right[1]], [right[0], right[1] * np.nan]):
-        with pytest.raises(ExportError, match='gives other (boxes|prototypes) than Paddle'):
+        with pytest.raises(EngineError, match='gives other (boxes|prototypes) than Paddle'):
             _compare(wrong, right, outputs)
 
 
@@ -323,7 +324,7 @@ def test_onnx_files_that_are_not_ours_are_refused_in_one_line(tmp_path, content,
         path.write_bytes(rescorer if content == 'rescorer' else network)
     if content == 'mixed':  # the same network, after some more training
         rescorer_path(path).write_bytes(to_onnx(small_checkpoint(seed=1), 'small')[1])
-    with pytest.raises(CheckpointError) as caught:
+    with pytest.raises(UserError) as caught:
         open_engine(path)
     assert str(caught.value).startswith(f'{path}: ') and '\n' not in str(caught.value)
     assert message in str(caught.value)
@@ -349,7 +350,7 @@ def test_an_onnx_file_that_is_described_otherwise_than_it_is_is_refused_in_one_l
         del model.metadata_props[:]
         onnx.helper.set_model_props(model, described)
         onnx.save(model, file)
-    with pytest.raises(CheckpointError) as caught:
+    with pytest.raises(UserError) as caught:
         open_engine(path)
     assert str(caught.value).startswith(f'{path}: not as export.py wrote it') and '\n' not in str(caught.value)
 
@@ -369,16 +370,16 @@ def test_engines_and_devices_that_do_not_go_together_are_refused(tmp_path):
     for flags in ((tmp_path / 'x.onnx', None, 'paddle'), (tmp_path / 'x.onnx', 'gpu', None), (SHIPPED, 'gpu', 'onnx'),
                   (SHIPPED, 'cpu:0'), (SHIPPED, 'cpu', None, 'amp'), (SHIPPED, 'cpu', 'paddle', 'amp'),
                   (SHIPPED, 'cpu', 'paddle', 'bf16')):
-        with pytest.raises(DeviceError):
+        with pytest.raises(UserError):
             open_engine(*flags)
-    with pytest.raises(CheckpointError, match='cannot be read'):
+    with pytest.raises(UserError, match='cannot be read'):
         open_engine(tmp_path / 'x.onnx')
 
 
 @needs_onnx
 def test_a_demo_imports_nothing_that_it_does_not_need(tmp_path):
     """From command to first mask it takes a second or so, and importing Paddle alone would take two."""
-    flags = ['--images', str(PICTURES[0]), '--out', str(tmp_path)]
+    flags = ['--images', str(IMAGES[0]), '--out', str(tmp_path)]
     open_engine(SHIPPED, 'cpu')
     code = 'import sys, demo; demo.main(sys.argv[1:]); print(*sys.modules)'
     modules = subprocess.run([sys.executable, '-c', code, *flags], cwd=ROOT, capture_output=True,

@@ -1,12 +1,12 @@
-"""What is found wrong in pictures of squares of 100 pixels a side."""
+"""What is found wrong in images of squares of 100 pixels a side."""
 import functools
 
 import numpy as np
 import pytest
 from squares import SIDE, A, B, found, joined, square, write_squares
 
-from evaluation.error_analysis import MOST_OVERALL, MOST_PICTURES, NOTHING, Errors, PictureErrors, match, picture_errors
-from evaluation.evaluate import Judge, evaluate_results
+from evaluation.error_analysis import MOST_IMAGES, MOST_OVERALL, NOTHING, Errors, PerImageErrors, errors_in_image, match
+from evaluation.evaluate import ImageEvaluator, evaluate_results
 from evaluation.results import to_coco
 
 
@@ -17,7 +17,7 @@ def squares(tmp_path):
 
 def errors_of(dataset, *detections, kind='mask'):
     entries = to_coco(joined(*detections), 1, dataset.classes, kind) if detections else []
-    return picture_errors(dataset, 0, entries)
+    return errors_in_image(dataset, 0, entries)
 
 
 def test_a_hit_a_miss_and_a_result_where_nothing_is(squares):
@@ -67,29 +67,29 @@ def test_results_that_score_little_are_not_shown(squares):
     assert (errors.pairs, errors.results) == ({(0, NOTHING): 1}, [])
 
 
-def test_a_picture_with_nothing_in_it_has_no_quality(squares):
+def test_a_image_with_nothing_in_it_has_no_quality(squares):
     errors = errors_of(squares(square(1, 2)))
     assert (errors.pairs, errors.quality) == ({}, {})
 
 
-def test_the_worst_pictures_are_kept_of_all_and_of_each_class():
+def test_the_worst_images_are_kept_of_all_and_of_each_class():
     errors = Errors(2)
-    everything = [PictureErrors(place, {(0, 0): 1}, {None: place / 1000, place % 10 == 9: place / 1000}, [])
+    everything = [PerImageErrors(place, {(0, 0): 1}, {None: place / 1000, place % 10 == 9: place / 1000}, [])
                   for place in range(1000)]
     for place in np.random.default_rng(0).permutation(1000):
         errors.add(everything[place])
-    assert (errors.pairs, errors.pictures) == ({(0, 0): 1000}, 1000)
+    assert (errors.pairs, errors.images) == ({(0, 0): 1000}, 1000)
     kept = [one.place for one in errors.worst()]
     of_second = range(9, 800, 10)  # the worst 80, of which four are among the worst of all
-    assert kept == sorted(kept) and len(kept) == MOST_PICTURES
+    assert kept == sorted(kept) and len(kept) == MOST_IMAGES
     assert set(kept) >= {*range(MOST_OVERALL)} and set(kept) - {*of_second} <= {*range(160)}
     assert len({*kept} & {*of_second}) > 50
 
 
-def test_of_pictures_alike_those_with_more_errors_are_worse():
+def test_of_images_alike_those_with_more_errors_are_worse():
     errors = Errors(1)
     for place, number in enumerate((1, 3, 2)):
-        errors.add(PictureErrors(place, {(0, NOTHING): number}, {None: 0, 0: 0}, []))
+        errors.add(PerImageErrors(place, {(0, NOTHING): number}, {None: 0, 0: 0}, []))
     assert [one.place for one in errors.worst()] == [1, 2, 0]
 
 
@@ -98,6 +98,6 @@ def test_the_errors_of_results_are_added_up(squares):
     boxes = [entry for id in (1, 2) for entry in to_coco(found(), id, dataset.classes, 'box')]
     errors = Errors(2)
     evaluate_results(dataset, boxes, None, errors=errors, workers=2)
-    assert (errors.pairs, errors.pictures) == ({(0, 0): 1, (1, 0): 1}, 2)
+    assert (errors.pairs, errors.images) == ({(0, 0): 1, (1, 0): 1}, 2)
     assert [one.place for one in errors.worst()] == [1, 0]
-    assert Judge(dataset)(dataset.images[0], found())[1] is None  # nobody asked
+    assert ImageEvaluator(dataset)(dataset.images[0], found())[1] is None  # nobody asked

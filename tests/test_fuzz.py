@@ -20,19 +20,20 @@ from PIL import Image
 from pycocotools import mask as mask_api
 from squares import SIDE, A, write_squares
 
-from data.coco import AnnotationError, CocoDataset
-from data.images import PictureError, read_picture
-from data.labelme import LabelmeError, read_labelme, to_coco
+from data.coco import CocoDataset
+from data.images import ImageError, read_image
+from data.labelme import read_labelme, to_coco
 from data.masks import encode, rasterise
-from evaluation.results import ResultsError, read_results
-from model.checkpoint import Checkpoint, CheckpointError, halve, load_checkpoint, restore, save_checkpoint, tensors_of
+from evaluation.results import read_results
+from model.checkpoint import Checkpoint, halve, load_checkpoint, restore, save_checkpoint, tensors_of
 from model.classes import Classes
 from model.config import preset
 from model.yolact import Yolact
-from visualization.curves import LogError, draw_curves, read_log
+from system.errors import UserError
+from visualization.curves import draw_curves, read_log
 
 MORE = int(os.environ.get('FUZZ', 0))
-SLOW = 25  # seconds; pictures that claim the most pixels there may be take ten
+SLOW = 25  # seconds; images that claim the most pixels there may be take ten
 LONGEST = 4000  # characters of a message; a nested list is told in up to 2000
 IN_FULL = 50_000  # of one that tells all of an odd value
 ODD = (None, True, False, 0, -1, 1, 2, 7, 0.5, -0.0, 1e-320, 1e5, 1e308, -1e308, float('nan'), float('inf'),
@@ -124,24 +125,24 @@ COCO = content([annotation(1), annotation(2, segmentation=RLE, image_id=8),
 
 def walk(dataset):
     """Does with a dataset whatever the scripts do with its annotations."""
-    for i, picture in enumerate(dataset.images):
+    for i, image in enumerate(dataset.images):
         objects = dataset.objects(i)
         assert len(objects.boxes) == len(objects.labels) == len(objects.segmentations) >= objects.num_crowds
         assert np.isfinite(objects.boxes).all() and (objects.boxes[:, 2:] > objects.boxes[:, :2]).all()
-        small = picture.width * picture.height < 1e6
+        small = image.width * image.height < 1e6
         for segmentation in objects.segmentations:
             if small:
-                mask = rasterise(segmentation, (picture.height, picture.width))
-                assert mask.shape == (picture.height, picture.width)
+                mask = rasterise(segmentation, (image.height, image.width))
+                assert mask.shape == (image.height, image.width)
             if small or isinstance(segmentation, list):
-                scale = [[32 / picture.width, 0, 0], [0, 32 / picture.height, 0]]
+                scale = [[32 / image.width, 0, 0], [0, 32 / image.height, 0]]
                 assert rasterise(segmentation, (32, 32), scale).shape == (32, 32)
         for record in dataset.annotations(i):
             area = mask_api.area(record['segmentation'])
             assert area == mask_api.decode(record['segmentation']).sum() if small else area >= 0
     assert all(line.isprintable() and len(line) < LONGEST for line in dataset.warnings)
     '\n'.join(dataset.classes.names).encode('utf-8')  # as they are printed and saved
-    json.dumps([dataset.classes.ids, [picture.id for picture in dataset.images]])
+    json.dumps([dataset.classes.ids, [image.id for image in dataset.images]])
 
 
 @pytest.fixture(scope='module')
@@ -153,7 +154,7 @@ def scratch(tmp_path_factory):
 @given(odd=changed(COCO))
 def test_annotations_with_odd_values(scratch, odd):
     written(scratch / 'coco.json', odd)
-    dataset = outcome(lambda: CocoDataset(scratch / 'coco.json', scratch), AnnotationError)
+    dataset = outcome(lambda: CocoDataset(scratch / 'coco.json', scratch), UserError)
     if dataset:
         walk(dataset)
 
@@ -162,7 +163,7 @@ def test_annotations_with_odd_values(scratch, odd):
 @given(odd=damaged(json.dumps(COCO).encode()))
 def test_annotations_with_odd_bytes(scratch, odd):
     (scratch / 'coco.json').write_bytes(odd)
-    dataset = outcome(lambda: CocoDataset(scratch / 'coco.json', scratch), AnnotationError)
+    dataset = outcome(lambda: CocoDataset(scratch / 'coco.json', scratch), UserError)
     if dataset:
         walk(dataset)
 
@@ -198,7 +199,7 @@ def judged(boxes, masks):
 @given(odd=st.one_of(changed(RESULTS), changed(RESULTS[1:]), changed([ENTRY])))
 def test_results_with_odd_values(scratch, squares, odd):
     written(scratch / 'results.json', odd)
-    found = outcome(lambda: read_results(scratch / 'results.json', squares), ResultsError)
+    found = outcome(lambda: read_results(scratch / 'results.json', squares), UserError)
     if found:
         judged(*found)
 
@@ -207,7 +208,7 @@ def test_results_with_odd_values(scratch, squares, odd):
 @given(odd=damaged(json.dumps(RESULTS).encode()))
 def test_results_with_odd_bytes(scratch, squares, odd):
     (scratch / 'results.json').write_bytes(odd)
-    found = outcome(lambda: read_results(scratch / 'results.json', squares), ResultsError)
+    found = outcome(lambda: read_results(scratch / 'results.json', squares), UserError)
     if found:
         judged(*found)
 
@@ -220,8 +221,8 @@ def saved(format, image=None, **options):
     return stream.getvalue()
 
 
-def pictures():
-    """A small picture of every format and kind, by name."""
+def images():
+    """A small image of every format and kind, by name."""
     noise = np.random.default_rng(0).integers(0, 256, (20, 24, 4), np.uint8)
     see_through, opaque = Image.fromarray(noise), Image.fromarray(noise[..., :3])
     deep = Image.fromarray(noise[..., 0].astype(np.uint16) * 257)
@@ -244,16 +245,16 @@ def pictures():
         'fax TIFF': saved('TIFF', opaque.convert('1'), compression='group4')}
 
 
-PICTURES = pictures()
+IMAGES = images()
 
 
 @examples(1500)
-@given(data=st.sampled_from(sorted(PICTURES)).flatmap(lambda name: damaged(PICTURES[name])))
-def test_pictures_with_odd_bytes(scratch, data):
-    (scratch / 'picture').write_bytes(data)
-    picture = outcome(lambda: read_picture(scratch / 'picture'), PictureError)
-    if picture is not None:
-        assert picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3 and picture.size
+@given(data=st.sampled_from(sorted(IMAGES)).flatmap(lambda name: damaged(IMAGES[name])))
+def test_images_with_odd_bytes(scratch, data):
+    (scratch / 'image').write_bytes(data)
+    image = outcome(lambda: read_image(scratch / 'image'), ImageError)
+    if image is not None:
+        assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.size
 
 
 @functools.cache
@@ -289,7 +290,7 @@ def opened(good, name, content):
 @given(data=st.data())
 def test_checkpoints_with_odd_values(good, data):
     meta = data.draw(changed(json.loads((good / 'meta.json').read_text())))
-    outcome(lambda: opened(good, 'meta.json', json.dumps(meta).encode()), CheckpointError, IN_FULL)
+    outcome(lambda: opened(good, 'meta.json', json.dumps(meta).encode()), UserError, IN_FULL)
 
 
 @examples(100)
@@ -297,14 +298,14 @@ def test_checkpoints_with_odd_values(good, data):
 def test_checkpoints_with_odd_bytes(good, data, name):
     content = (good / name).read_bytes()
     at, end = data.draw(damaged(content[:20_000])), content[20_000:]
-    outcome(lambda: opened(good, name, at + end), CheckpointError, IN_FULL)
+    outcome(lambda: opened(good, name, at + end), UserError, IN_FULL)
 
 
 def shape(label, points, **more):
     return {'label': label, 'points': points, 'group_id': None, 'shape_type': 'polygon', 'flags': {}, **more}
 
 
-LABELS = {'version': '5.5.0', 'flags': {}, 'imagePath': 'picture.png', 'imageData': None, 'imageHeight': 20,
+LABELS = {'version': '5.5.0', 'flags': {}, 'imagePath': 'image.png', 'imageData': None, 'imageHeight': 20,
           'imageWidth': 24, 'shapes': [
               shape('cat', [[1, 2], [9, 2], [9, 12.5]], group_id=1),
               shape('cat', [[11, 2], [19, 2], [19, 12]], group_id=1),
@@ -318,9 +319,9 @@ def test_files_of_labelme_that_are_odd(scratch, odd):
     """What is left of them is a dataset that can be read."""
     folder = scratch / 'labels'
     folder.mkdir(exist_ok=True)
-    (folder / 'picture.png').write_bytes(PICTURES['PNG'])
+    (folder / 'image.png').write_bytes(IMAGES['PNG'])
     (folder / 'labels.json').write_bytes(odd)
-    outcome(lambda: read_labelme(folder / 'labels.json'), (LabelmeError, PictureError))
+    outcome(lambda: read_labelme(folder / 'labels.json'), (UserError, ImageError))
     content, problems = to_coco([folder / 'labels.json'])
     assert all(line.isprintable() and len(line) < LONGEST for line in problems)
     assert len(content['images']) + len(problems) > 0
@@ -338,13 +339,13 @@ LINES = '\n'.join(map(json.dumps, LOG)).encode()
 @given(odd=st.one_of(changed(LOG).map(lambda odd: '\n'.join(map(json.dumps, odd)).encode()), damaged(LINES)))
 def test_logs_that_are_odd(scratch, odd):
     (scratch / 'log.jsonl').write_bytes(odd)
-    outcome(lambda: read_log(scratch / 'log.jsonl'), LogError)
+    outcome(lambda: read_log(scratch / 'log.jsonl'), UserError)
 
 
 @examples(5)
 @given(odd=changed(LOG))
 def test_logs_that_are_odd_are_drawn(scratch, odd):
     (scratch / 'log.jsonl').write_bytes('\n'.join(map(json.dumps, odd)).encode())
-    steps = outcome(lambda: read_log(scratch / 'log.jsonl'), LogError)
+    steps = outcome(lambda: read_log(scratch / 'log.jsonl'), UserError)
     if steps:
         draw_curves(steps, 'odd').savefig(io.BytesIO(), dpi=20)

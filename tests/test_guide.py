@@ -26,7 +26,7 @@ def place(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_guide_for_own_data_goes_from_pictures_to_an_exported_network(place, tmp_path):
+def test_the_guide_for_own_data_goes_from_images_to_an_exported_network(place, tmp_path):
     pytest.importorskip('onnxruntime')  # the guide exports
     environment = {**os.environ, 'PATH': f'{Path(sys.executable).parent}:{os.environ["PATH"]}'}
     lines = list(commands((ROOT / 'docs/own_data.md').read_text()))
@@ -34,13 +34,13 @@ def test_the_guide_for_own_data_goes_from_pictures_to_an_exported_network(place,
     for line in lines:
         line = re.sub(r'--steps=\d+', f'--steps={STEPS} --num_workers=1', line)
         done = subprocess.run(line, shell=True, cwd=place, env=environment, capture_output=True, text=True)
-        wanted = (0, 1) if 'check' in line.split()[3:4] else (0,)  # a few pictures are few objects of each class
+        wanted = (0, 1) if 'check' in line.split()[3:4] else (0,)  # a few images are few objects of each class
         assert done.returncode in wanted, f'{line}\n{done.stdout}{done.stderr}'
         assert 'Traceback' not in done.stderr, line
     mine = place / 'mine'
-    pictures = len(list((ROOT / 'images/test').glob('*.jpg')))
-    assert len(list(mine.glob('*.json'))) == pictures
-    assert len(list((mine / 'drawn').iterdir())) == pictures
+    images = len(list((ROOT / 'images/test').glob('*.jpg')))
+    assert len(list(mine.glob('*.json'))) == images
+    assert len(list((mine / 'drawn').iterdir())) == images
     for name in ('check/samples.png', 'check/anchors.png', 'check/augmented.png', 'weights/curves.png', 'mine.onnx'):
         assert (mine / name).stat().st_size > 10_000, name
 

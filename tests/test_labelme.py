@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from data.coco import CocoDataset
-from data.labelme import LabelmeError, main, read_labelme, to_coco
+from data.labelme import main, read_labelme, to_coco
 from data.masks import rasterise
 from model.classes import Classes
 from prediction.formats import coco_file
+from system.errors import UserError
 
 
 def shape(label='cat', points=((0, 0), (10, 0), (10, 10)), **more):
@@ -56,34 +57,34 @@ def test_what_has_no_area_is_left_out_with_a_line(write):
 
 @pytest.mark.parametrize('point', [(10 ** 400, 0), (1e9, 0), (0, -100_001), (float('nan'), 0), (0, float('inf'))])
 @pytest.mark.parametrize('kind', ['polygon', 'rectangle', 'circle'])
-def test_what_is_far_from_any_picture_is_left_out_with_a_line(write, point, kind):
+def test_what_is_far_from_any_image_is_left_out_with_a_line(write, point, kind):
     points = [(0, 0), point, (10, 10)] if kind == 'polygon' else [(0, 0), point]
     path = write(shape(points=points, shape_type=kind), shape())
     _, _, objects, problems = read_labelme(path)
     assert len(objects) == 1
-    assert problems == [f'{path}: shape 1 is left out: it has a point far from any picture']
+    assert problems == [f'{path}: shape 1 is left out: it has a point far from any image']
 
 
 def test_a_circle_that_goes_far_is_left_out_though_its_points_do_not(write):
     path = write(shape(points=[(0, 0), (9e4, 9e4)], shape_type='circle'))
-    assert read_labelme(path)[3] == [f'{path}: shape 1 is left out: it has a point far from any picture']
+    assert read_labelme(path)[3] == [f'{path}: shape 1 is left out: it has a point far from any image']
 
 
 @pytest.mark.parametrize('name', ['one\0.png', 'one\ud800.png', 'loop.png', '', '.', 'x' * 5000])
 @pytest.mark.parametrize('size', [40, None])
-def test_a_picture_of_a_name_that_is_none_is_a_problem_of_its_file_alone(write, tmp_path, capsys, name, size):
+def test_a_image_of_a_name_that_is_none_is_a_problem_of_its_file_alone(write, tmp_path, capsys, name, size):
     (tmp_path / 'loop.png').symlink_to(tmp_path / 'pool.png')
     (tmp_path / 'pool.png').symlink_to(tmp_path / 'loop.png')
     write(shape())
     write(shape(), name='bad.json', imagePath=name, imageHeight=size)
     assert main([str(tmp_path), '--out', str(tmp_path / 'out/all.json')]) == 1
     out, err = capsys.readouterr()
-    assert out == f'{tmp_path}/out/all.json: 1 picture, 1 object, 1 class\n'
+    assert out == f'{tmp_path}/out/all.json: 1 image, 1 object, 1 class\n'
     assert err.count('\n') == 1 and err.startswith(f'{tmp_path}/')
 
 
-def test_a_size_that_no_picture_has_is_a_problem_of_its_file(write):
-    with pytest.raises(LabelmeError, match='says that its picture has more than 536 million pixels'):
+def test_a_size_that_no_image_has_is_a_problem_of_its_file(write):
+    with pytest.raises(UserError, match='says that its image has more than 536 million pixels'):
         read_labelme(write(shape(), imageHeight=10 ** 400))
 
 
@@ -150,20 +151,20 @@ def test_a_reader_that_has_seen_enough_is_no_error(write, tmp_path):
     assert len(CocoDataset(tmp_path / 'new/a.json', tmp_path)) == 1
 
 
-def test_the_picture_tells_its_size_where_the_file_does_not(write):
-    picture, size, _, _ = read_labelme(write(shape(), imageHeight=None, imagePath='.\\one.png'))
-    assert (picture.name, tuple(size)) == ('one.png', (40, 60))
+def test_the_image_tells_its_size_where_the_file_does_not(write):
+    image, size, _, _ = read_labelme(write(shape(), imageHeight=None, imagePath='.\\one.png'))
+    assert (image.name, tuple(size)) == ('one.png', (40, 60))
 
 
-def test_a_picture_that_is_not_there_is_told_and_left_out(write, tmp_path, capsys):
+def test_a_image_that_is_not_there_is_told_and_left_out(write, tmp_path, capsys):
     write(shape())
     path = write(shape(), name='two.json', imagePath='two.png')
     assert main([str(tmp_path), '--out', str(tmp_path / 'out/all.json')]) == 1
-    assert capsys.readouterr() == (f'{tmp_path}/out/all.json: 1 picture, 1 object, 1 class\n',
-                                   f'{path}: its picture, {tmp_path}/two.png, is not there; put it there, or take the '
+    assert capsys.readouterr() == (f'{tmp_path}/out/all.json: 1 image, 1 object, 1 class\n',
+                                   f'{path}: its image, {tmp_path}/two.png, is not there; put it there, or take the '
                                    'file out of the folder\n')
     dataset = CocoDataset(tmp_path / 'out/all.json', tmp_path)
-    assert [picture.path.name for picture in dataset.images] == ['one.png']
+    assert [image.path.name for image in dataset.images] == ['one.png']
 
 
 @pytest.mark.parametrize('content', ['', '[]', '{}', '[' * 100_000,
@@ -172,7 +173,7 @@ def test_a_picture_that_is_not_there_is_told_and_left_out(write, tmp_path, capsy
                                      '"imageHeight": 4, "imageWidth": 4}'])
 def test_what_is_no_file_of_labelme_is_refused_in_one_line(tmp_path, content):
     (tmp_path / 'x.json').write_text(content)
-    with pytest.raises(LabelmeError, match='is not a file of labelme') as caught:
+    with pytest.raises(UserError, match='is not a file of labelme') as caught:
         read_labelme(tmp_path / 'x.json')
     assert '\n' not in str(caught.value)
 

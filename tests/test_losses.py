@@ -44,7 +44,7 @@ def test_ce_loss_takes_positives_by_size_and_all_background():
     np.testing.assert_allclose(gradient, softmax_gradient(logits, labels) * weights[..., None], atol=1e-6)
 
 
-def test_ohem_loss_takes_the_hardest_background_of_each_picture():
+def test_ohem_loss_takes_the_hardest_background_of_each_image():
     logits, labels = numbers(2, 40, 4), np.zeros((2, 40), np.int64)
     labels[0, 3], labels[0, 5:30], labels[1, :2] = 2, -1, 1
     hardness = np.log(np.exp(np.float64(logits)).sum(-1)) - logits[..., 0]
@@ -188,14 +188,14 @@ def test_three_steps_of_training_go_as_in_the_public_code():
     expected = golden('resnet50dcn')
     network = golden_network('resnet50dcn')
     network.train()
-    pictures = paddle.to_tensor(np.stack([inputs.image(550, 550, 10 + i) for i in range(2)]))
+    images = paddle.to_tensor(np.stack([inputs.image(550, 550, 10 + i) for i in range(2)]))
     targets, criterion = golden_targets(network), Criterion('ohem_loss', 'smooth_l1')
     optimizer = paddle.optimizer.Momentum(1e-3, 0.9, network.parameters(),
                                           weight_decay=paddle.regularizer.L2Decay(5e-4))
     # Rounding grows from step to step: the public code itself, run again on another processor, differs from these
     # numbers by up to 6e-4 in the second step and 8e-3 in the third.
     for step, tolerance in enumerate((1e-4, 2e-3, 2e-2)):
-        outputs = network(pictures)
+        outputs = network(images)
         found = criterion(network, outputs, targets)
         np.testing.assert_allclose([float(found[name]) for name in NAMES], expected['loss_curve'][step], tolerance)
         sum(found.values()).backward()

@@ -180,7 +180,7 @@ def test_every_compressed_rle_passes():
 
 
 @pytest.mark.parametrize('counts, problem', [
-    ([10, 20], 'of 30 pixels for a picture of 4800'),
+    ([10, 20], 'of 30 pixels for an image of 4800'),
     ([], 'of 0 pixels'),
     ([4800.0], 'not whole numbers'),
     (['4800'], 'not whole numbers'),
@@ -199,7 +199,7 @@ def test_malformed_counts_are_refused(counts, problem):
         compress(counts, SIZE)
 
 
-def test_the_longest_runs_that_pictures_have_are_those_of_pycocotools():
+def test_the_longest_runs_that_images_have_are_those_of_pycocotools():
     for runs in ([5, 3, 2 ** 29 - 20, 1, 2, 1, 7], [0, 1, 2 ** 29 - 2]):
         rle = compress(runs, (1, sum(runs)))
         assert mask_api.toBbox(rle).tolist() == [runs[0], 0, sum(runs[1:-1]), 1]

@@ -3,7 +3,7 @@ import pytest
 
 from model.anchors import anchors
 from model.config import preset
-from model.matcher import NEUTRAL, Match, assign, corners, iou, match
+from model.matcher import IGNORED, Match, assign, corners, iou, match
 
 NO_CROWDS = np.zeros((0, 4), np.float32)
 GRID = corners(anchors(preset('resnet18dcn_half', input_size=256)))
@@ -24,7 +24,7 @@ def slow_match(boxes, labels, grid):
         thing, anchor = np.unravel_index(left.argmax(), left.shape)
         best[anchor], objects[anchor] = 1, thing
         left[thing], left[:, anchor] = -1, -1
-    return np.where(best >= 0.5, labels[objects] + 1, np.where(best < 0.4, 0, NEUTRAL)), objects
+    return np.where(best >= 0.5, labels[objects] + 1, np.where(best < 0.4, 0, IGNORED)), objects
 
 
 @pytest.mark.parametrize('seed', range(5))
@@ -42,7 +42,7 @@ def test_every_object_gets_an_anchor_of_its_own_even_ten_of_the_same_box():
     assert sorted(found.objects[found.labels > 0]) == list(range(10))
 
 
-def test_a_picture_without_objects_is_all_background():
+def test_a_image_without_objects_is_all_background():
     found = match(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), NO_CROWDS, GRID)
     assert not found.labels.any()
 
@@ -55,7 +55,7 @@ def test_anchors_inside_a_crowd_are_neutral_unless_positive():
     across = np.clip(np.minimum(GRID[:, 2], 1) - np.maximum(GRID[:, 0], 0), 0, None)
     down = np.clip(np.minimum(GRID[:, 3], 0.5) - np.maximum(GRID[:, 1], 0), 0, None)
     inside = across * down > 0.7 * width * height
-    np.testing.assert_array_equal(found.labels, np.where(inside & (without.labels <= 0), NEUTRAL, without.labels))
+    np.testing.assert_array_equal(found.labels, np.where(inside & (without.labels <= 0), IGNORED, without.labels))
     assert (found.labels == 3).any()
 
 
@@ -69,7 +69,7 @@ def test_assign_counts_through_the_batch():
     assert assigned.mask_weights.tolist() == [1, 1]
 
 
-def test_assign_draws_100_masks_a_picture_and_makes_up_for_the_rest():
+def test_assign_draws_100_masks_a_image_and_makes_up_for_the_rest():
     crowded = Match(np.ones(250, np.int64), np.arange(250) % 5)
     empty = Match(np.zeros(250, np.int64), np.zeros(250, np.int64))
     assigned = assign([empty, crowded], [0, 5], np.random.default_rng(0))

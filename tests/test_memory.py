@@ -6,7 +6,7 @@ import psutil
 import pytest
 
 from benchmarks.memory import handles, predictions, samples
-from system.worker_pool import work_ahead
+from system.worker_pool import parallel_map
 
 
 @pytest.mark.parametrize('work, number', [('samples', 400), ('onnx', 60), ('paddle', 12)])
@@ -16,7 +16,7 @@ def test_open_files_do_not_grow_with_samples_or_predictions(tmp_path, work, numb
     working = samples(tmp_path) if work == 'samples' else predictions(work)
     seen = [handles() for _ in itertools.islice(working, number)]
     working.close()
-    assert min(seen[-number // 4:]) <= max(seen[:number // 4])  # a worker may just be reading a picture
+    assert min(seen[-number // 4:]) <= max(seen[:number // 4])  # a worker may just be reading an image
     assert not psutil.Process().children()
 
 
@@ -28,7 +28,7 @@ def inverse(item):
 def test_neither_open_files_nor_processes_are_left_behind_however_an_iteration_ends(end):
     seen = []
     for _ in range(20):
-        work = work_ahead(inverse, [1, 2, 3, 0 if end == 'failed' else 4, 5, 6], 2)
+        work = parallel_map(inverse, [1, 2, 3, 0 if end == 'failed' else 4, 5, 6], 2)
         next(work)
         if end == 'left early':
             work.close()

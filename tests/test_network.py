@@ -41,12 +41,12 @@ def test_parameters_are_those_of_the_public_network(name, network):
 def test_raw_outputs(name, network):
     expected = golden(name)
     predictor = Predictor.of(PaddleEngine(network, None))
-    picture = paddle.to_tensor(predictor.prepare(inputs.image(480, 640))[None])
+    image = paddle.to_tensor(predictor.prepare(inputs.image(480, 640))[None])
     with paddle.no_grad():
         # OpenCV's weights of a bilinear resize are a bit less exact than PyTorch's.
-        agree(network.normalize(picture), expected['input'])
-        outputs = network(picture)
-        boxes, scores, coefficients, prototypes = network.predict(picture)
+        agree(network.normalize(image), expected['input'])
+        outputs = network(image)
+        boxes, scores, coefficients, prototypes = network.predict(image)
     assert outputs.semantic is None
     assert boxes.shape == outputs.offsets.shape == expected['loc_shape'].tolist()
     assert prototypes.shape == expected['proto_shape'].tolist()
@@ -63,11 +63,11 @@ def test_detections(name, network):
     assert_same_detections(found, golden(name), swapped=1 if name == 'darknet53' else 0)
 
 
-def test_a_picture_is_seen_alike_alone_and_in_a_batch():
+def test_a_image_is_seen_alike_alone_and_in_a_batch():
     network = Yolact(preset('resnet18dcn_half', input_size=256))
     predictor = Predictor.of(PaddleEngine(network, None), score_threshold=0)
-    pictures = [inputs.image(120, 200, 1), inputs.image(300, 90, 2)]
-    for alone, together in zip([predictor([picture])[0] for picture in pictures], predictor(pictures)):
+    images = [inputs.image(120, 200, 1), inputs.image(300, 90, 2)]
+    for alone, together in zip([predictor([image])[0] for image in images], predictor(images)):
         assert len(alone) == len(together) == 100
         assert alone.size == together.size
         np.testing.assert_allclose(alone.box_scores, together.box_scores, atol=1e-6)

@@ -39,7 +39,7 @@ def python(tmp_path, *arguments):
 
 
 def training(folder, *more, processes=2):
-    """A command that trains two pictures at a time."""
+    """A command that trains two images at a time."""
     return [*(LAUNCH if processes == 2 else ()), TESTS.parent / 'train.py', f'--batch_size={2 // processes}',
             '--num_workers=1', '--log_interval=1', '--save_dir=out', f'--train_images_path={folder / "train"}',
             f'--train_anno_path={folder / "annotations/instances_train.json"}', *more]
@@ -74,7 +74,7 @@ def test_two_processes_take_the_step_of_one_with_twice_the_batch(folder, tmp_pat
     assert_same_step(folder, tmp_path, 2, conf_loss)
 
 
-def test_a_process_whose_pictures_have_no_objects_keeps_step_with_the_others(tmp_path):
+def test_a_process_whose_images_have_no_objects_keeps_step_with_the_others(tmp_path):
     write_dataset(tmp_path, train=2, val=0, test=0, width=160, height=120)
     path = tmp_path / 'annotations/instances_train.json'
     content = json.loads(path.read_text())
@@ -89,7 +89,7 @@ def test_only_the_first_process_writes_and_tells(folder, tmp_path):
     printed = python(tmp_path, *from_scratch(folder, 2))
     checkpoint, = (tmp_path / 'out').glob('step*.pd')
     assert load_checkpoint(checkpoint).step == 2
-    assert checkpoint.name.startswith('step0000002-ep001-')  # two steps of two pictures are an epoch of four
+    assert checkpoint.name.startswith('step0000002-ep001-')  # two steps of two images are an epoch of four
     assert 'step 2/2 ' in printed
     second = next((tmp_path / 'log').glob('workerlog.1')).read_text()
     assert 'step 2/2 ' not in second and 'Traceback' not in second
@@ -173,9 +173,9 @@ def start_two(tmp_path, *arguments):
 @pytest.mark.parametrize('victim', [0, 1])
 def test_a_process_that_waits_for_one_that_is_killed_ends_without_a_launcher(tmp_path, victim):
     script = tmp_path / 'wait.py'
-    script.write_text("import sys, time\nfrom system.distributed import ParallelError, join, wait_for_all\n"
+    script.write_text("import sys, time\nfrom system.distributed import DistributedError, join, barrier\n"
                       f"if join()[0] == {victim}:\n    print('joined', flush=True)\n    time.sleep(600)\n"
-                      "try:\n    wait_for_all()\nexcept ParallelError as error:\n    sys.exit(f'{error}')\n")
+                      "try:\n    barrier()\nexcept DistributedError as error:\n    sys.exit(f'{error}')\n")
     processes = start_two(tmp_path, script)
     try:
         wait_until(lambda: 'joined' in (tmp_path / f'{victim}').read_text())
@@ -226,7 +226,7 @@ def command(path):
 def test_processes_wait_for_one_another_longer_than_a_message_may_take(tmp_path):
     """On a CPU a sum over processes fails after half a minute. Evaluating or writing a file may take longer."""
     script = tmp_path / 'wait.py'
-    script.write_text("import time\nfrom system.distributed import join, wait_for_all\n"
+    script.write_text("import time\nfrom system.distributed import join, barrier\n"
                       "rank, processes = join()\nbegan = time.time()\n"
                       "time.sleep(35 * (rank == 0))\nwait_for_all()\n"
                       "print(f'process {rank} waited {time.time() - began > 34}', flush=True)\n")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data.coco import CocoDataset
-from data.images import read_picture
+from data.images import read_image
 from data.loader import Batches
 from model.anchors import anchors
 from model.config import preset
@@ -16,7 +16,7 @@ from visualization.drawing import main
 from visualization.plots import best_overlaps, draw_anchors, draw_prototypes, draw_samples
 
 ROOT = Path(__file__).parent.parent
-PICTURE = ROOT / 'images/test/shapes_2000004.jpg'
+IMAGE = ROOT / 'images/test/shapes_2000004.jpg'
 CONFIG = preset('resnet18dcn_half', num_classes=9, input_size=256)
 
 
@@ -28,7 +28,7 @@ def shapes(tmp_path_factory):
 
 
 def test_a_box_that_is_an_anchor_is_covered_and_a_sliver_is_not(tmp_path):
-    x, y, width, height = anchors(CONFIG)[20_000 % len(anchors(CONFIG))] * 512  # of pictures twice as large
+    x, y, width, height = anchors(CONFIG)[20_000 % len(anchors(CONFIG))] * 512  # of images twice as large
     boxes = [[x - width / 2, y - height / 2, width, height], [100, 100, 300, 2]]
     path = tmp_path / 'a.json'
     path.write_text(json.dumps({
@@ -67,7 +67,7 @@ def test_samples_are_those_that_are_trained_on(shapes):
         row, column = divmod(step, 4)
         tile = drawn[256 * row:256 * (row + 1), 256 * column:256 * (column + 1)]
         batch = batches[step]
-        changed = (tile != batch.pictures[0]).any(2)
+        changed = (tile != batch.images[0]).any(2)
         masks = [cv2.resize(mask, (256, 256), interpolation=cv2.INTER_NEAREST) for mask in batch.masks]
         assert changed[np.any(masks, 0)].mean() > 0.9
         assert changed.mean() < 0.9
@@ -75,19 +75,19 @@ def test_samples_are_those_that_are_trained_on(shapes):
 
 def test_prototypes_come_in_the_order_of_their_coefficients():
     predictor = Predictor(ROOT / 'weights/shapes.pd', 'cpu')
-    figure = draw_prototypes(predictor, read_picture(PICTURE))
+    figure = draw_prototypes(predictor, read_image(IMAGE))
     titles = [axes.get_title() for axes in figure.axes]
     weights = [float(title) for title in titles[2:] if title]
     assert len(weights) == 32
     assert np.all(np.diff(np.abs(weights)) <= 0.011)  # they are rounded
     mask = figure.axes[1].images[0].get_array()
-    found, = predictor([read_picture(PICTURE)])
+    found, = predictor([read_image(IMAGE)])
     whole = cv2.resize(np.asarray(mask), found.size[::-1]) > 0.5
     best = found.full_mask(0)
     assert (whole & best).sum() > 0.95 * best.sum()
 
 
-def test_nothing_in_a_picture_is_told():
+def test_nothing_in_a_image_is_told():
     with pytest.raises(ValueError, match='nothing was found in it'):
         draw_prototypes(Predictor(ROOT / 'weights/shapes.pd', 'cpu'), np.full((320, 320, 3), 127, np.uint8))
 
@@ -100,7 +100,7 @@ def test_numbers_of_samples_that_are_none_are_refused_by_name(capsys, flag, valu
     assert f'error: argument {flag}: {value} is not a whole number from ' in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_a_dataset_without_objects_and_a_picture_without_any_are_told(shapes, tmp_path, capsys):
+def test_a_dataset_without_objects_and_a_image_without_any_are_told(shapes, tmp_path, capsys):
     path = tmp_path / 'a.json'
     content = json.loads(shapes.annotations_path.read_text())
     path.write_text(json.dumps({**content, 'annotations': []}))
@@ -114,14 +114,14 @@ def test_a_dataset_without_objects_and_a_picture_without_any_are_told(shapes, tm
 def test_programs_draw_them(shapes, tmp_path, capsys):
     data = [str(shapes.annotations_path), str(shapes.images_folder), '--backbone_name', 'resnet18dcn_half',
             '--input_size', '256']
-    for flags in (['samples', *data, '--number', '2'], ['anchors', *data], ['prototypes', str(PICTURE)]):
+    for flags in (['samples', *data, '--number', '2'], ['anchors', *data], ['prototypes', str(IMAGE)]):
         out = tmp_path / 'new' / f'{flags[0]}.png'
         assert main([*flags, '--out', str(out)]) == 0
         assert capsys.readouterr().out == f'{out}\n'
-        assert read_picture(out).shape[0] > 200
+        assert read_image(out).shape[0] > 200
     assert main(['samples', *data, '--out', str(tmp_path / 'x.pdf')]) == 2
     assert capsys.readouterr().err == (
-        f"visualization.drawing: error: {tmp_path / 'x.pdf'}: a picture is not written as '.pdf'; name one that ends in .png, "
+        f"visualization.drawing: error: {tmp_path / 'x.pdf'}: an image is not written as '.pdf'; name one that ends in .png, "
         '.jpg or .jpeg\n')
     assert main(['samples', str(tmp_path / 'none'), str(tmp_path)]) == 2
     assert capsys.readouterr().err.startswith(f'visualization.drawing: error: {tmp_path / "none"}: cannot be read')

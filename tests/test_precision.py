@@ -2,8 +2,9 @@ import numpy as np
 import paddle
 import pytest
 
-from model.mixed_precision import PrecisionError, half_precision
+from model.mixed_precision import half_precision
 from model.yolact import Outputs
+from system.errors import UserError
 from training.precision import FIRST_SCALE, STEPS_TO_DOUBLE, Precision
 
 
@@ -23,8 +24,8 @@ def test_gradients_are_the_same_however_they_are_scaled():
 
 @pytest.mark.filterwarnings('ignore:amp_guard')  # which changes nothing on a CPU
 def test_a_gradient_that_would_vanish_in_float16_does_not():
-    def forward(pictures):
-        return Outputs(*[(pictures * weight).astype('float16')] * 4, None)
+    def forward(images):
+        return Outputs(*[(images * weight).astype('float16')] * 4, None)
     weight = parameter(1.0)
     precision = Precision('float16')
     outputs = precision.forward(forward, paddle.to_tensor([0.5]))
@@ -60,5 +61,5 @@ def test_what_has_the_range_of_float32_needs_no_scale(dtype):
 
 def test_a_cpu_has_no_half_precision_to_train_in():
     paddle.device.set_device('cpu')
-    with pytest.raises(PrecisionError, match='--amp=O1 needs a GPU with half precision, and this is cpu'):
+    with pytest.raises(UserError, match='--amp=O1 needs a GPU with half precision, and this is cpu'):
         half_precision()

@@ -19,7 +19,7 @@ def test_learning_rate(step, steps, schedule, expected):
     assert learning_rate(recipe(schedule, steps=steps), step) == pytest.approx(expected, rel=1e-3)
 
 
-def test_the_published_schedule_is_one_of_pictures():
+def test_the_published_schedule_is_one_of_images():
     for step, expected in ((69_999, 4e-3), (70_000, 4e-4), (150_000, 4e-5)):
         assert learning_rate(recipe('steps', 4e-3), step, processes=4) == pytest.approx(expected)
 
@@ -34,7 +34,7 @@ def test_a_low_rate_needs_no_warm_up():
     assert learning_rate(recipe('constant', 1e-5, 1000), 0) == 1e-5
 
 
-def test_from_scratch_the_published_recipe_is_used_at_its_rate_for_the_pictures_of_a_step():
+def test_from_scratch_the_published_recipe_is_used_at_its_rate_for_the_images_of_a_step():
     assert choose_recipe({}, {}, False) == PUBLISHED
     assert choose_recipe({}, {}, False, processes=4).lr == 4e-3
     assert choose_recipe({'batch_size': 2}, {}, False, processes=2).lr == 5e-4
@@ -54,7 +54,7 @@ def test_a_recipe_comes_from_flags_then_the_run_before_then_the_pattern():
 
 @pytest.mark.parametrize('batch_size, pretrained, earlier, frozen', [
     (5, True, {}, True), (6, True, {}, False), (5, False, {}, False), (5, True, {'freeze_bn': False}, False)])
-def test_batch_norm_is_frozen_where_a_device_sees_few_pictures_of_a_trained_backbone(batch_size, pretrained, earlier,
+def test_batch_norm_is_frozen_where_a_device_sees_few_images_of_a_trained_backbone(batch_size, pretrained, earlier,
                                                                                     frozen):
     assert choose_recipe({'batch_size': batch_size}, earlier, True, pretrained=pretrained).freeze_bn is frozen
 

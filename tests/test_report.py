@@ -40,7 +40,7 @@ def content_of(path):
 
 @pytest.fixture(scope='module')
 def shapes(tmp_path_factory):
-    """A dataset of 30 pictures, a class and a picture of which have strange names."""
+    """A dataset of 30 images, a class and an image of which have strange names."""
     folder = tmp_path_factory.mktemp('shapes')
     write_split(folder, 'val', 30)
     path = folder / 'annotations/instances_val.json'
@@ -57,11 +57,11 @@ def shapes(tmp_path_factory):
 def results_of(dataset):
     """Nearly what is true: every seventh object is missed, and every fifth is taken for one of the next class."""
     entries, number = [], 0
-    for i, picture in enumerate(dataset.images):
+    for i, image in enumerate(dataset.images):
         truth = ground_truth(dataset, i)
         places = np.arange(number, number + len(truth))
         changed = dataclasses.replace(truth, classes=np.where(places % 5 == 4, (truth.classes + 1) % 8, truth.classes))
-        entries += to_coco(changed.select(places % 7 != 6), picture.id, dataset.classes, 'mask')
+        entries += to_coco(changed.select(places % 7 != 6), image.id, dataset.classes, 'mask')
         number += len(truth)
     return entries
 
@@ -99,7 +99,7 @@ def test_the_page_holds_the_figures(page, shapes):
     absent = content['classes'][-1]
     assert (absent['objects'], absent['mask']['AP'], absent['mask']['large']) == (0, None, None)
     assert sum(number for *_, number in content['pairs']) == errors.pairs.total()
-    assert content['pictures'] == 30
+    assert content['images'] == 30
     missed = sum(number for true, found, number in content['pairs'] if found == NOTHING)
     assert missed >= sum(figures.objects) // 7
 
@@ -128,21 +128,21 @@ def filled(outlines):
     return abs(sum(cv2.contourArea(np.float32(outline).reshape(-1, 2) / 10, oriented=True) for outline in outlines))
 
 
-def test_the_gallery_shows_the_worst_pictures_first_with_what_is_true_and_what_was_found(page, shapes, results):
+def test_the_gallery_shows_the_worst_images_first_with_what_is_true_and_what_was_found(page, shapes, results):
     content = content_of(page[0])
     cards = content['gallery']
     overall = [dict(card['quality'])[NOTHING] for card in cards]
     assert len(cards) > 12 and overall == sorted(overall) and overall[0] < 0.7
     assert '<b>&.jpg' in [card['name'] for card in cards]
     for card in cards:
-        i = [picture.id for picture in shapes.images].index(card['id'])
-        picture, truth = shapes.images[i], ground_truth(shapes, i)
-        scale = min(1, SIDE / max(picture.width, picture.height))
-        assert max(card['size']) == pytest.approx(scale * max(picture.width, picture.height), abs=0.5)
+        i = [image.id for image in shapes.images].index(card['id'])
+        image, truth = shapes.images[i], ground_truth(shapes, i)
+        scale = min(1, SIDE / max(image.width, image.height))
+        assert max(card['size']) == pytest.approx(scale * max(image.width, image.height), abs=0.5)
         pixels = cv2.imdecode(np.frombuffer(base64.b64decode(card['pixels']), np.uint8), cv2.IMREAD_COLOR)
-        small = cv2.resize(picture.read(), card['size'], interpolation=cv2.INTER_AREA)
+        small = cv2.resize(image.read(), card['size'], interpolation=cv2.INTER_AREA)
         assert np.abs(pixels.astype(int) - small).mean() < 8
-        mine = [one for one in results if one['image_id'] == picture.id]
+        mine = [one for one in results if one['image_id'] == image.id]
         assert (len(card['true']), len(card['found'])) == (len(truth), len(mine))
         hit = sum(one.get('hit') is not None for one in card['true'])
         assert hit == sum(one.get('hit') is not None for one in card['found'])
@@ -151,10 +151,10 @@ def test_the_gallery_shows_the_worst_pictures_first_with_what_is_true_and_what_w
         np.testing.assert_allclose(drawn, areas, rtol=0.12, atol=8)
 
 
-def test_a_page_without_pictures_and_of_boxes_alone(shapes, results, tmp_path):
+def test_a_page_without_images_and_of_boxes_alone(shapes, results, tmp_path):
     dataset = CocoDataset(shapes.annotations_path, tmp_path / 'gone')
-    boxes = [entry for i, picture in enumerate(dataset.images)
-             for entry in to_coco(ground_truth(dataset, i), picture.id, dataset.classes, 'box')]
+    boxes = [entry for i, image in enumerate(dataset.images)
+             for entry in to_coco(ground_truth(dataset, i), image.id, dataset.classes, 'box')]
     errors = Errors(len(dataset.classes))
     figures = evaluate_results(dataset, boxes, None, errors=errors)
     write_report(tmp_path / 'report.html', dataset, figures, errors, {})
@@ -187,9 +187,9 @@ def test_eval_writes_a_report_on_a_checkpoint_beside_its_log(tmp_path):
     assert done.stdout.splitlines()[-1] == 'Open out/report.html in a browser'
     content = content_of(tmp_path / 'out/report.html')
     assert content['about'] == {
-        'weights': 'run/random.pd', 'annotations': str(path), 'pictures': 'the first 3',
+        'weights': 'run/random.pd', 'annotations': str(path), 'images': 'the first 3',
         'thresholds': 'obj_threshold 0.05, nms_threshold 0.5, top_k 200, cross_class_nms False'}
-    assert content['pictures'] == 3
+    assert content['images'] == 3
     assert content['training'] == {'loss': [[20, 40], [3.5, 3]]}
     assert [line.partition(':')[0] for line in content['problems']] == [str(dataset.images[1].path)]
     assert not list(tmp_path.glob('out/.*'))
@@ -276,7 +276,7 @@ def test_the_gallery_goes_from_the_worst_on_and_is_filtered_by_class(opened, pag
                         if label in dict(card['quality']))
     tab.locator('#gallery select').select_option(str(label))
     assert names.all_text_contents() == [cards[k]['name'] for _, k in with_class[:12]]
-    assert f'{len(with_class)} pictures' in tab.locator('#gallery .controls').text_content()
+    assert f'{len(with_class)} images' in tab.locator('#gallery .controls').text_content()
     first = cards[with_class[0][1]]
     drawn = tab.locator('#cards article').first.locator('svg').first.locator('path')
     assert drawn.count() == len(first['true'])

@@ -7,7 +7,8 @@ import pytest
 from pycocotools import mask as coco_mask
 from squares import SIDE, A, B, found, joined, write_squares
 
-from evaluation.results import ResultsError, read_results, to_coco, write_results
+from evaluation.results import read_results, to_coco, write_results
+from system.errors import UserError
 
 
 def test_entries_of_a_box_and_of_a_mask(tmp_path):
@@ -56,7 +57,7 @@ def test_a_results_file_that_cannot_be_written_is_refused_before_the_work(tmp_pa
 
 @pytest.fixture
 def read(tmp_path):
-    """Reads results of two pictures, from their text or from entries."""
+    """Reads results of two images, from their text or from entries."""
     def read(content):
         path = tmp_path / 'results.json'
         path.write_text(content if isinstance(content, str) else json.dumps(content))
@@ -122,7 +123,7 @@ def test_no_results_are_none_of_either_kind(read):
     ([mask(), box()], '1 of 2 results have no segmentation'),
 ])
 def test_results_that_cannot_be_used_are_refused_in_one_line(read, content, reason):
-    with pytest.raises(ResultsError, match=reason) as caught:
+    with pytest.raises(UserError, match=reason) as caught:
         read(content)
     assert 'results.json: ' in str(caught.value) and '\n' not in str(caught.value)
     assert len(str(caught.value)) < 400
@@ -130,5 +131,5 @@ def test_results_that_cannot_be_used_are_refused_in_one_line(read, content, reas
 
 def test_a_results_file_that_is_not_there_is_refused(tmp_path):
     for path in (tmp_path / 'none.json', tmp_path):
-        with pytest.raises(ResultsError, match='cannot be read'):
+        with pytest.raises(UserError, match='cannot be read'):
             read_results(path, write_squares(tmp_path))

@@ -23,7 +23,7 @@ from pycocotools.cocoeval import COCOeval
 import demo
 import export
 from data.coco import CocoDataset
-from data.images import read_picture, write_picture
+from data.images import read_image, write_image
 from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, tensors_of
 from model.classes import Classes
 from model.config import preset
@@ -39,17 +39,17 @@ SCRIPTS = ('demo', 'eval', 'test_dev')
 
 
 class Known(NamedTuple):
-    """A predictor that sees the same in all pictures."""
+    """A predictor that sees the same in all images."""
     detections: Detections
     classes: Classes
 
-    def __call__(self, pictures):
-        return [self.detections] * len(pictures)
+    def __call__(self, images):
+        return [self.detections] * len(images)
 
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
-    """Four pictures in val/, of which one is damaged, three in test/, and checkpoints."""
+    """Four images in val/, of which one is damaged, three in test/, and checkpoints."""
     folder = tmp_path_factory.mktemp('scripts')
     write_split(folder, 'val', 4)
     write_split(folder, 'test', 3)
@@ -126,15 +126,15 @@ def test_values_out_of_range_are_refused(script, flags, capsys):
 def test_demo_draws_what_it_can_read(folder, tmp_path):
     images, out = tmp_path / 'images', tmp_path / 'new' / 'out'
     images.mkdir()
-    picture = read_picture(folder / 'val/shapes_1000001.jpg')
+    image = read_image(folder / 'val/shapes_1000001.jpg')
     names = ['plain.png', '图片.png', os.fsdecode(b'\xff.png')]
     for name in names:
-        write_picture(images / name, picture)
+        write_image(images / name, image)
     Image.new('RGB', (40, 30)).save(images / 'still.gif')
     (images / 'broken.gif').write_bytes(b'GIF89a')
-    write_picture(images / 'broken.gif.png', picture)
-    write_picture(images / 'two\nlines.png', picture)
-    write_picture(images / 'still.gif.png', picture)
+    write_image(images / 'broken.gif.png', image)
+    write_image(images / 'two\nlines.png', image)
+    write_image(images / 'still.gif.png', image)
     (images / 'damaged.jpg').write_bytes((folder / 'val/shapes_1000002.jpg').read_bytes())
     (images / 'link.jpg').symlink_to(tmp_path / 'gone.jpg')
     status, lines, complaints = run('demo', '--model_path', folder / 'random.pd', '--images', images,
@@ -146,11 +146,11 @@ def test_demo_draws_what_it_can_read(folder, tmp_path):
     assert complaints[3].startswith(f'skipped: {images / "still.gif.png"}: would be drawn over {out / "still.gif.png"}')
     shown = [re.fullmatch(r'(.+): \d+ objects?, \d+ ms', line)[1] for line in lines[:-1]]
     assert shown == ['broken.gif.png', 'plain.png', 'still.gif', 'two\\nlines.png', '图片.png', '\\udcff.png']
-    assert lines[-1].startswith('6 of 10 pictures in ') and lines[-1].endswith(f'Results are in {out}')
+    assert lines[-1].startswith('6 of 10 images in ') and lines[-1].endswith(f'Results are in {out}')
     names += ['still.gif.png', 'broken.gif.png', 'two\nlines.png']
     assert sorted(path.name for path in out.iterdir()) == sorted(names)
-    drawn = read_picture(out / '图片.png')
-    assert drawn.shape == picture.shape and (drawn != picture).any()
+    drawn = read_image(out / '图片.png')
+    assert drawn.shape == image.shape and (drawn != image).any()
 
 
 def test_demo_draws_only_objects_above_the_threshold(folder, tmp_path):
@@ -160,18 +160,18 @@ def test_demo_draws_only_objects_above_the_threshold(folder, tmp_path):
     predictor = Known(truth, dataset.classes)
     drawn = []
     for threshold in (0.3, 0.1):
-        number, _ = demo.picture(Job(predictor, threshold, tmp_path, True, []), dataset.images[0].path,
+        number, _ = demo.image(Job(predictor, threshold, tmp_path, True, []), dataset.images[0].path,
                                  tmp_path / 'drawn.png')
-        drawn.append((number, read_picture(tmp_path / 'drawn.png')))
+        drawn.append((number, read_image(tmp_path / 'drawn.png')))
     assert [number for number, _ in drawn] == [1, len(truth)]
     assert (drawn[0][1] != drawn[1][1]).any()
 
 
-def test_demo_takes_one_picture(folder, tmp_path, capsys):
-    picture = folder / 'val/shapes_1000001.jpg'
-    flags = ('--model_path', folder / 'random.pd', '--images', picture, '--out', tmp_path)
+def test_demo_takes_one_image(folder, tmp_path, capsys):
+    image = folder / 'val/shapes_1000001.jpg'
+    flags = ('--model_path', folder / 'random.pd', '--images', image, '--out', tmp_path)
     assert demo.main([str(flag) for flag in flags]) == 0
-    assert [path.name for path in tmp_path.iterdir()] == [picture.name]
+    assert [path.name for path in tmp_path.iterdir()] == [image.name]
 
 
 def test_demo_refuses_what_cannot_work(folder, tmp_path, capsys):
@@ -180,11 +180,11 @@ def test_demo_refuses_what_cannot_work(folder, tmp_path, capsys):
                          *(f'--{flag}={value}' for flag, value in flags.items()))
     (tmp_path / 'file').write_text('')
     (tmp_path / 'link').symlink_to(folder / 'val')
-    assert refused(images=folder / 'annotations').startswith(f'{folder / "annotations"}: no pictures')
+    assert refused(images=folder / 'annotations').startswith(f'{folder / "annotations"}: no images')
     assert refused(images=tmp_path / 'none').startswith(f'{tmp_path / "none"}: no such folder')
     for out in (folder / 'val', tmp_path / 'link'):
         for images in (folder / 'val', folder / 'val/shapes_1000001.jpg'):
-            assert refused(images, out).startswith(f'{out}: --out is where the pictures are')
+            assert refused(images, out).startswith(f'{out}: --out is where the images are')
     for out in (tmp_path / 'file', tmp_path / 'file/below', tmp_path / ('x' * 300), Path('/proc'), Path('/proc/none')):
         assert refused(out=out).startswith(f'{out}: cannot be a folder')
     assert refused(images=tmp_path / ('x' * 300)).startswith(f'{tmp_path / ("x" * 300)}: not a folder')
@@ -202,7 +202,7 @@ def test_demo_does_not_take_no_name_for_the_current_folder(flag, capsys):
 
 
 def interrupted(script, *flags):
-    """Exit status and the last line of a script that got Ctrl-C after its first pictures."""
+    """Exit status and the last line of a script that got Ctrl-C after its first images."""
     process = subprocess.Popen([sys.executable, ROOT / f'{script}.py', *flags], stdout=subprocess.PIPE,
                                stderr=subprocess.STDOUT)
     seen = b''
@@ -229,7 +229,7 @@ def test_interruption_is_one_line_and_nothing_half_written(folder, tmp_path):
     model = ('--model_path', folder / 'random.pd')
     last = '{}.py: interrupted; files that were written are whole'
     assert interrupted('demo', *model, '--images', images, '--out', out) == (130, last.format('demo'))
-    assert all(read_picture(path).shape == (first['height'], first['width'], 3) for path in out.iterdir())
+    assert all(read_image(path).shape == (first['height'], first['width'], 3) for path in out.iterdir())
     assert interrupted('eval', *model, '--valid_images_path', images,
                        '--valid_anno_path', annotations) == (130, last.format('eval'))
     assert interrupted('test_dev', *model, '--test_images_path', images, '--test_anno_path', annotations,
@@ -254,11 +254,11 @@ def test_eval_prints_figures_and_lists_what_is_wrong(folder):
     assert complaints[5] == 'Annotations that are left out: 7'
     assert '| 4/4 [' in complaints[-3]
     assert complaints[-2].startswith(f'{folder / "val/shapes_1000002.jpg"}: ')
-    assert complaints[-1] == 'Pictures that count as having no detections: 1'
+    assert complaints[-1] == 'Images that count as having no detections: 1'
     assert len(complaints) == 9
 
 
-def test_eval_of_good_pictures_succeeds(folder, capsys):
+def test_eval_of_good_images_succeeds(folder, capsys):
     flags = (*eval_flags(folder), '--max_images', '1', '--cross_class_nms')
     assert importlib.import_module('eval').main([str(flag) for flag in flags]) == 0
     assert '| 1/1 [' in capsys.readouterr().err
@@ -331,9 +331,9 @@ def test_test_dev_writes_what_the_server_takes(folder, tmp_path):
     out = tmp_path / 'new' / 'detections_x_results.json'
     status, lines, complaints = run('test_dev', *test_dev_flags(folder, out), '--batch_size', '2')
     assert status == 1
-    assert lines == [f'Wrote what was found in 2 pictures to {out}, and as a .zip']
+    assert lines == [f'Wrote what was found in 2 images to {out}, and as a .zip']
     assert complaints[-2].startswith(f'{folder / "test/shapes_2000002.jpg"}: ')
-    assert complaints[-1] == 'Pictures that were left out: 1'
+    assert complaints[-1] == 'Images that were left out: 1'
     listed = COCO(str(folder / 'annotations/image_info_test.json'))
     for path, key in ((out, 'segmentation'), (out.with_name('detections_x_bbox_results.json'), 'bbox')):
         assert sorted(listed.loadRes(str(path)).imgToAnns) == [2000001, 2000003]

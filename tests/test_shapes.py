@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
-from tools.shapes import CATEGORIES, draw_picture, draw_scene, write_dataset
+from tools.shapes import CATEGORIES, draw_image, draw_scene, write_dataset
 
 ROOT = Path(__file__).parent.parent
 TRAIN, VAL, TEST = 120, 20, 4
@@ -24,7 +24,7 @@ def dataset(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def scenes():
-    return [draw_picture(0, 'train', index)[0] for index in range(TRAIN)]
+    return [draw_image(0, 'train', index)[0] for index in range(TRAIN)]
 
 
 @pytest.fixture(scope='module')
@@ -34,7 +34,7 @@ def coco(dataset):
 
 @pytest.fixture(scope='module')
 def pairs(coco, scenes):
-    """Every object of the training pictures with its annotation and its annotation's mask."""
+    """Every object of the training images with its annotation and its annotation's mask."""
     drawn = [drawn for scene in scenes for drawn in scene.objects]
     found = [coco.anns[key] for key in sorted(coco.anns)]
     assert len(drawn) == len(found)
@@ -72,17 +72,17 @@ def test_same_seed_writes_same_bytes(tmp_path):
     assert len(files_of(tmp_path / 'one')) == 6 + 2 + 2 + 3
 
 
-def test_other_seed_draws_other_pictures():
-    assert draw_picture(0, 'train', 0)[1] != draw_picture(1, 'train', 0)[1]
-    assert not np.array_equal(draw_scene(0, 96, 80).picture, draw_scene(1, 96, 80).picture)
+def test_other_seed_draws_other_images():
+    assert draw_image(0, 'train', 0)[1] != draw_image(1, 'train', 0)[1]
+    assert not np.array_equal(draw_scene(0, 96, 80).image, draw_scene(1, 96, 80).image)
 
 
 def test_longer_dataset_starts_with_shorter(dataset, tmp_path):
     write_dataset(tmp_path, train=10, val=3, test=2)
     short, long = files_of(tmp_path), files_of(dataset)
-    pictures = {name for name in short if name.endswith('.jpg')}
-    assert len(pictures) == 15
-    assert all(short[name] == long[name] for name in pictures)
+    images = {name for name in short if name.endswith('.jpg')}
+    assert len(images) == 15
+    assert all(short[name] == long[name] for name in images)
     short, long = (json.loads(files['annotations/instances_train.json']) for files in (short, long))
     assert short['images'] == long['images'][:10]
     assert short['annotations'] == long['annotations'][:len(short['annotations'])]
@@ -94,9 +94,9 @@ def test_smaller_dataset_replaces_bigger(tmp_path):
     assert len(files_of(tmp_path)) == 2 + 1 + 3
 
 
-def test_no_two_pictures_are_alike(dataset):
-    pictures = [content for name, content in files_of(dataset).items() if name.endswith('.jpg')]
-    assert len(set(pictures)) == len(pictures) == TRAIN + VAL + TEST
+def test_no_two_images_are_alike(dataset):
+    images = [content for name, content in files_of(dataset).items() if name.endswith('.jpg')]
+    assert len(set(images)) == len(images) == TRAIN + VAL + TEST
 
 
 def test_coco_reads_what_was_written(dataset, coco):
@@ -106,11 +106,11 @@ def test_coco_reads_what_was_written(dataset, coco):
     assert len(coco.anns) == len(coco.dataset['annotations'])
     assert min(coco.anns) == 1
     for image in coco.imgs.values():
-        picture = cv2.imread(str(dataset / 'train' / image['file_name']))
-        assert picture.shape == (image['height'], image['width'], 3)
+        image = cv2.imread(str(dataset / 'train' / image['file_name']))
+        assert image.shape == (image['height'], image['width'], 3)
 
 
-def test_pictures_stand_and_lie_and_vary_in_size(coco):
+def test_images_stand_and_lie_and_vary_in_size(coco):
     sizes = [(image['width'], image['height']) for image in coco.imgs.values()]
     assert 0.2 < np.mean([width < height for width, height in sizes]) < 0.5
     assert len(set(sizes)) > 20
@@ -118,9 +118,9 @@ def test_pictures_stand_and_lie_and_vary_in_size(coco):
 
 
 def test_jpeg_is_the_scene():
-    scene, jpeg = draw_picture(0, 'val', 1)
+    scene, jpeg = draw_image(0, 'val', 1)
     decoded = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
-    assert np.abs(decoded.astype(int) - scene.picture).mean() < 6
+    assert np.abs(decoded.astype(int) - scene.image).mean() < 6
 
 
 def test_annotation_masks_are_the_drawn_masks(pairs):
@@ -157,12 +157,12 @@ def test_kinds_of_segmentation_follow_the_mask(pairs):
             assert all(len(polygon) >= 6 and len(polygon) % 2 == 0 for polygon in segmentation)
 
 
-def test_mask_edges_lie_on_picture_edges(scenes):
+def test_mask_edges_lie_on_image_edges(scenes):
     moves = [(5, 0), (-5, 0), (0, 5), (0, -5)]
     sharper = []
     for scene in scenes:
-        picture = scene.picture.astype(np.float32)
-        change = sum(np.abs(cv2.Sobel(picture, cv2.CV_32F, *along)).sum(2) for along in ((1, 0), (0, 1)))
+        image = scene.image.astype(np.float32)
+        change = sum(np.abs(cv2.Sobel(image, cv2.CV_32F, *along)).sum(2) for along in ((1, 0), (0, 1)))
         for drawn in scene.objects:
             if drawn.mask.sum() > 600 and not drawn.crowd:
                 mask = drawn.mask.astype(np.uint8)
@@ -205,7 +205,7 @@ def test_annotation_keeps_the_hole_of_a_ring(pairs):
         assert holes(mask) == 1
 
 
-def test_sample_has_crowds_and_empty_pictures(scenes):
+def test_sample_has_crowds_and_empty_images(scenes):
     assert 2 <= sum(any(drawn.crowd for drawn in scene.objects) for scene in scenes) <= 15
     assert 2 <= sum(not scene.objects for scene in scenes) <= 15
     assert np.mean([len(scene.objects) for scene in scenes]) > 3
@@ -227,7 +227,7 @@ def test_crowd_has_many_members(pairs):
     assert np.median(members) >= 5
 
 
-def test_test_file_lists_pictures_without_annotations(dataset):
+def test_test_file_lists_images_without_annotations(dataset):
     content = json.loads((dataset / 'annotations' / 'image_info_test.json').read_text())
     assert 'annotations' not in content
     assert len(content['images']) == TEST
@@ -236,9 +236,9 @@ def test_test_file_lists_pictures_without_annotations(dataset):
     assert [category['id'] for category in content['categories']] == [3, 4, 8, 11, 17, 23, 42, 90]
 
 
-def test_smallest_and_large_pictures_can_be_drawn():
-    assert all(draw_scene(seed, 64, 64).picture.shape == (64, 64, 3) for seed in range(40))
-    assert draw_scene(0, 640, 480).picture.shape == (480, 640, 3)
+def test_smallest_and_large_images_can_be_drawn():
+    assert all(draw_scene(seed, 64, 64).image.shape == (64, 64, 3) for seed in range(40))
+    assert draw_scene(0, 640, 480).image.shape == (480, 640, 3)
     with pytest.raises(ValueError, match='63x64'):
         draw_scene(0, 63, 64)
 
@@ -246,7 +246,7 @@ def test_smallest_and_large_pictures_can_be_drawn():
 def test_command_says_what_it_wrote(tmp_path):
     done = run(tmp_path, '--train', 2, '--val', 1, '--test', 1, '--width', 96, '--height', 64)
     assert done.returncode == 0
-    assert done.stdout == f'Wrote 2 train, 1 val and 1 test pictures and their annotations to {tmp_path}\n'
+    assert done.stdout == f'Wrote 2 train, 1 val and 1 test images and their annotations to {tmp_path}\n'
     assert len(files_of(tmp_path)) == 4 + 3
 
 

@@ -1,4 +1,4 @@
-"""The small model that comes along, and the pictures to try it on."""
+"""The small model that comes along, and the images to try it on."""
 import re
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import numpy as np
 
 import demo
 from data.coco import CocoDataset
-from data.images import find_pictures, read_picture
+from data.images import find_images, read_image
 from evaluation.evaluate import evaluate
 from prediction.predictor import Predictor
 from tools.shapes import write_dataset
@@ -27,13 +27,13 @@ def test_it_finds_shapes_that_it_has_never_seen(tmp_path):
     assert figures.mask['AP'] > 0.5 and figures.box['AP'] > 0.58 and figures.mask['AP50'] > 0.82
 
 
-def test_the_demo_shows_objects_in_every_picture_that_comes_along(tmp_path, capsys, monkeypatch):
+def test_the_demo_shows_objects_in_every_image_that_comes_along(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
     assert demo.main(['--out', str(tmp_path)]) == 0
-    pictures = find_pictures('images/test')
+    images = find_images('images/test')
     found = re.findall(r'^(.+): (\d+) objects?, ', capsys.readouterr().out, re.MULTILINE)
-    assert [name for name, _ in found] == [path.name for path in pictures] and len(pictures) >= 5
-    for (name, count), path in zip(found, pictures):
+    assert [name for name, _ in found] == [path.name for path in images] and len(images) >= 5
+    for (name, count), path in zip(found, images):
         assert int(count) > 0
-        before, after = read_picture(path), read_picture(tmp_path / name)
+        before, after = read_image(path), read_image(tmp_path / name)
         assert before.shape == after.shape and (np.abs(before.astype(int) - after).max(2) > 30).mean() > 0.01

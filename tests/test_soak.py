@@ -31,7 +31,7 @@ RESULTS = ['all_bbox_results.json', 'all_bbox_results.zip', 'all_results.json', 
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
-    """Six pictures to train on and six to submit, and a small network."""
+    """Six images to train on and six to submit, and a small network."""
     folder = tmp_path_factory.mktemp('data')
     write_dataset(folder, train=6, val=0, test=6, width=160, height=120)
     classes = CocoDataset(folder / 'annotations/instances_train.json', folder / 'train').classes
@@ -162,11 +162,11 @@ def size_of_journal(out):
     return sum(path.stat().st_size for path in out.glob('.*.parts/*.jsonl'))
 
 
-@pytest.mark.parametrize('kills, pictures', [pytest.param(200, 1800, marks=SOAK)])
+@pytest.mark.parametrize('kills, images', [pytest.param(200, 1800, marks=SOAK)])
 def test_a_submission_that_is_killed_at_random_moments_writes_the_bytes_of_an_undisturbed_run(folder, tmp_path, kills,
-                                                                                              pictures):
+                                                                                              images):
     content = json.loads((folder / 'annotations/image_info_test.json').read_text())
-    content['images'] = [{**content['images'][i % 6], 'id': 7 * i} for i in range(pictures)]
+    content['images'] = [{**content['images'][i % 6], 'id': 7 * i} for i in range(images)]
     (folder / 'many.json').write_text(json.dumps(content))
     whole, out = tmp_path / 'whole', tmp_path / 'killed'
     subprocess.run([sys.executable, *map(str, submission(folder, whole))], check=True, env=ENVIRONMENT,
@@ -196,6 +196,6 @@ def test_a_submission_that_is_killed_at_random_moments_writes_the_bytes_of_an_un
             assert path.read_bytes() == expected[path.name]
     assert (status, victim.kills) == (0, kills), victim.log.read_text()
     print(f'\ntest_dev.py: {kills} kills ({", ".join(f"{torn[name]} while {name}" for name in torn)}), '
-          f'{starts} starts, {pictures} pictures, {victim.seconds:.0f} s')
+          f'{starts} starts, {images} images, {victim.seconds:.0f} s')
     assert sorted(path.name for path in out.iterdir()) == RESULTS
     assert {name: (out / name).read_bytes() for name in RESULTS} == expected

@@ -25,20 +25,20 @@ from tools.shapes import write_split
 ROOT = Path(demo.__file__).parent
 ENVIRONMENT = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'}
 FILES = ['all_bbox_results.json', 'all_bbox_results.zip', 'all_results.json', 'all_results.zip']
-PICTURES = 120  # enough to be stopped in, wherever the machine hesitates
-LEFT_OUT = PICTURES // 6 + 1
-PIECES = PICTURES // 2 - LEFT_OUT  # with nothing left out; the others are tried again by whoever goes on
+IMAGES = 120  # enough to be stopped in, wherever the machine hesitates
+LEFT_OUT = IMAGES // 6 + 1
+PIECES = IMAGES // 2 - LEFT_OUT  # with nothing left out; the others are tried again by whoever goes on
 LAUNCH = ('-m', 'paddle.distributed.launch', '--nproc_per_node', '2', '--backend', 'gloo')
 
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
-    """A small network, and a list of pictures, of which every sixth is damaged and one is not there."""
+    """A small network, and a list of images, of which every sixth is damaged and one is not there."""
     folder = tmp_path_factory.mktemp('submission')
     write_split(folder, 'test', 6, width=160, height=120)
     path = folder / 'annotations/image_info_test.json'
     content = json.loads(path.read_text())
-    content['images'] = [{**content['images'][i % 6], 'id': 7 * i} for i in range(PICTURES)]
+    content['images'] = [{**content['images'][i % 6], 'id': 7 * i} for i in range(IMAGES)]
     content['images'][11]['file_name'] = 'gone.jpg'
     damaged = folder / 'test' / content['images'][2]['file_name']
     damaged.write_bytes(damaged.read_bytes()[:500])
@@ -77,7 +77,7 @@ def whole(folder, tmp_path_factory):
     assert status == 1
     problems = [line for line in printed.splitlines() if line.startswith(str(folder / 'test'))]
     assert len(problems) == LEFT_OUT
-    assert printed.splitlines()[-1] == f'Pictures that were left out: {LEFT_OUT}'
+    assert printed.splitlines()[-1] == f'Images that were left out: {LEFT_OUT}'
     assert sorted(path.name for path in out.iterdir()) == FILES
     return written(out)
 
@@ -115,8 +115,8 @@ def test_a_run_that_is_stopped_again_and_again_writes_the_same_bytes(folder, who
     before = done(tmp_path)
     status, printed = run(folder, tmp_path)
     assert status == 1
-    assert f'Going on: {2 * before} of {PICTURES} pictures are done' in printed
-    assert printed.splitlines()[-1] == f'Pictures that were left out: {LEFT_OUT}'  # those of the earlier runs too
+    assert f'Going on: {2 * before} of {IMAGES} images are done' in printed
+    assert printed.splitlines()[-1] == f'Images that were left out: {LEFT_OUT}'  # those of the earlier runs too
     assert written(tmp_path) == whole
     assert sorted(path.name for path in tmp_path.iterdir()) == FILES
 
@@ -131,7 +131,7 @@ def test_a_kill_while_the_files_are_written_loses_nothing(folder, whole, tmp_pat
     assert done(tmp_path) == PIECES
     status, printed = run(folder, tmp_path)
     assert status == 1
-    assert f'Going on: {2 * PIECES} of {PICTURES}' in printed
+    assert f'Going on: {2 * PIECES} of {IMAGES}' in printed
     assert written(tmp_path) == whole
     assert sorted(path.name for path in tmp_path.iterdir()) == FILES
 
@@ -148,36 +148,36 @@ def test_other_weights_or_thresholds_do_not_go_on_from_a_run(folder, whole, tmp_
     assert written(tmp_path) == whole
 
 
-def test_pictures_of_another_folder_do_not_go_on_from_a_run(folder, whole, tmp_path):
+def test_images_of_another_folder_do_not_go_on_from_a_run(folder, whole, tmp_path):
     stop(folder, tmp_path / 'out', lambda: done(tmp_path / 'out') >= 3)
-    shutil.copytree(folder / 'test', tmp_path / 'pictures')
-    status, printed = run(folder, tmp_path / 'out', '--test_images_path', tmp_path / 'pictures')
+    shutil.copytree(folder / 'test', tmp_path / 'images')
+    status, printed = run(folder, tmp_path / 'out', '--test_images_path', tmp_path / 'images')
     assert status == 1
     assert 'Going on' not in printed
     assert written(tmp_path / 'out') == whole
 
 
-def test_a_picture_that_was_mended_before_the_work_goes_on_is_looked_at(folder, tmp_path):
-    shutil.copytree(folder / 'test', tmp_path / 'pictures')
-    flags = '--test_images_path', tmp_path / 'pictures'
+def test_a_image_that_was_mended_before_the_work_goes_on_is_looked_at(folder, tmp_path):
+    shutil.copytree(folder / 'test', tmp_path / 'images')
+    flags = '--test_images_path', tmp_path / 'images'
     stop(folder, tmp_path / 'out', lambda: done(tmp_path / 'out') >= 20, flags=flags)  # and has left some out
     content = json.loads((folder / 'annotations/image_info_test.json').read_text())
     like = content['images'][5]  # the sixth of those that the list repeats
-    shutil.copy(tmp_path / 'pictures' / like['file_name'], tmp_path / 'pictures/gone.jpg')
+    shutil.copy(tmp_path / 'images' / like['file_name'], tmp_path / 'images/gone.jpg')
     status, printed = run(folder, tmp_path / 'out', *flags)
     assert status == 1
     assert 'Going on' in printed and 'gone.jpg' not in printed
-    assert f'Pictures that were left out: {LEFT_OUT - 1}' in printed
+    assert f'Images that were left out: {LEFT_OUT - 1}' in printed
     found = json.loads((tmp_path / 'out/all_results.json').read_text())
     assert 7 * 11 in {one['image_id'] for one in found}
 
 
-def test_processes_share_the_pictures_and_what_one_did_before(folder, whole, tmp_path):
+def test_processes_share_the_images_and_what_one_did_before(folder, whole, tmp_path):
     stop(folder, tmp_path, lambda: done(tmp_path) >= 3)
     status, printed = run(folder, tmp_path, launch=LAUNCH)
     assert status == 1
-    assert f'Wrote what was found in {PICTURES - LEFT_OUT} pictures' in printed
-    assert f'Pictures that were left out: {LEFT_OUT}' in printed
+    assert f'Wrote what was found in {IMAGES - LEFT_OUT} images' in printed
+    assert f'Images that were left out: {LEFT_OUT}' in printed
     assert_same_objects(written(tmp_path), whole)
 
 
@@ -231,7 +231,7 @@ def test_when_one_of_two_processes_is_killed_the_other_says_so_and_the_same_comm
     before = done(tmp_path)
     assert 0 < before < PIECES
     _, printed = run(folder, tmp_path)
-    assert f'Going on: {2 * before} of {PICTURES}' in printed
+    assert f'Going on: {2 * before} of {IMAGES}' in printed
     assert_same_objects(written(tmp_path), whole)
 
 
@@ -250,5 +250,5 @@ runpy.run_path(sys.argv[0], run_name='__main__')"""
     before = done(tmp_path)
     assert 0 < before < PIECES
     _, printed = run(folder, tmp_path)
-    assert f'Going on: {2 * before} of {PICTURES}' in printed
+    assert f'Going on: {2 * before} of {IMAGES}' in printed
     assert written(tmp_path) == whole

@@ -1,4 +1,4 @@
-"""train.py as a process of its own, on a small network and pictures of shapes."""
+"""train.py as a process of its own, on a small network and images of shapes."""
 import dataclasses
 import importlib.util
 import json
@@ -185,10 +185,10 @@ def test_losses_of_sigmoid_scores_are_remembered(folder, tmp_path, loss, capsys)
     assert load_checkpoint(checkpoints(tmp_path)[3]).recipe['conf_loss'] == loss
 
 
-def test_a_damaged_picture_is_named_once_and_does_not_stop_a_run(short_run):
+def test_a_damaged_image_is_named_once_and_does_not_stop_a_run(short_run):
     _, lines = short_run
     assert sum('shapes_0000003.jpg' in line for line in lines) == 1
-    assert 'pictures that were skipped: 1' in lines
+    assert 'images that were skipped: 1' in lines
 
 
 def test_eval_prints_average_precision_at_each_epoch_and_at_the_end(short_run):
@@ -335,10 +335,10 @@ def test_a_run_goes_on_when_nobody_reads_what_it_says_and_saves_when_the_termina
 
 
 def test_an_evaluation_is_left_when_the_run_is_to_stop(folder, tmp_path):
-    """The first epoch ends with the second step; a thousand pictures would take minutes."""
+    """The first epoch ends with the second step; a thousand images would take minutes."""
     content = json.loads((folder / 'annotations/instances_val.json').read_text())
-    picture = content['images'][0]
-    content['images'] = [{**picture, 'id': id} for id in range(1000)]
+    image = content['images'][0]
+    content['images'] = [{**image, 'id': id} for id in range(1000)]
     content['annotations'] = [{**content['annotations'][0], 'image_id': 0}]
     (tmp_path / 'many.json').write_text(json.dumps(content))
     process = start(*flags(folder, steps=1000, batch_size=4, save_interval=2, eval=True,
@@ -399,12 +399,12 @@ def test_a_step_without_a_finite_loss_is_not_taken(folder, tmp_path, capsys, mon
     monkeypatch.setattr('model.losses.Criterion', Faulty)
     assert train.main(flags(folder, steps=3, num_workers=0, save_interval=1, save_dir=tmp_path)) == 0
     lines = capsys.readouterr().err.splitlines()
-    skipped, = (line for line in lines if line.startswith('step 2 is skipped: mask not finite; pictures '))
-    assert len(skipped.partition('pictures ')[2].split(', ')) == 2
+    skipped, = (line for line in lines if line.startswith('step 2 is skipped: mask not finite; images '))
+    assert len(skipped.partition('images ')[2].split(', ')) == 2
     assert 'steps that were skipped: 1' in lines
     told = [json.loads(line) for line in (tmp_path / 'log.jsonl').read_text().splitlines()]
     assert [line['step'] for line in told] == [1, 2, 3] and told[1]['not_finite'] == ['mask']
-    assert ', '.join(map(str, told[1]['image_ids'])) == skipped.partition('pictures ')[2]
+    assert ', '.join(map(str, told[1]['image_ids'])) == skipped.partition('images ')[2]
     found = {step: load_file(path / 'model.safetensors') for step, path in checkpoints(tmp_path).items()}
     for name in found[1]:
         np.testing.assert_array_equal(found[1][name], found[2][name], name)  # batch norm's statistics too
@@ -457,7 +457,7 @@ def test_lines_as_they_are_typed(folder, tmp_path, line, step, folder_of_weights
     process = int(subprocess.run(['sh', '-c', f'{line}\necho $!'], cwd=here, env=environment, text=True, check=True,
                                  capture_output=True).stdout)
     said, deadline = here / 'train.txt', time.time() + 60
-    while 'pictures, 8 classes' not in said.read_text() and time.time() < deadline:
+    while 'images, 8 classes' not in said.read_text() and time.time() < deadline:
         time.sleep(0.1)
     os.kill(process, signal.SIGTERM)
     while 'saved weights/' not in said.read_text() and time.time() < deadline:
@@ -476,7 +476,7 @@ def test_a_kill_while_a_checkpoint_is_removed_leaves_no_half_of_one(tmp_path):
               'def half(*arguments, **more):\n    remove(*arguments, **more)\n'
               '    os.kill(os.getpid(), signal.SIGKILL)\n'
               'os.unlink = half\n'
-              'saving.keep_newest(Path("."))\n')
+              'saving.prune(Path("."))\n')
     for step in range(16):
         path = tmp_path / f'step{step:07d}-ep000-loss5.000.pd'
         path.mkdir()
@@ -498,7 +498,7 @@ def test_only_the_newest_15_checkpoints_are_kept_and_nothing_else_is_touched(tmp
     for step in range(17):
         (tmp_path / f'step{step:07d}-ep000-loss5.000.pd').mkdir()
         os.utime(tmp_path / f'step{step:07d}-ep000-loss5.000.pd', (step, step))
-        saving.keep_newest(tmp_path)
+        saving.prune(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         'best-step0000001-ap0.1000.pd', 'shapes.pd', 'step-notes.txt',
         *(f'step{step:07d}-ep000-loss5.000.pd' for step in range(2, 17))]

@@ -11,7 +11,7 @@ from visualization.drawing import colour, draw_detections
 
 
 def make(objects, size):
-    """Detections of (class, score, box, mask) in a picture of a size; a mask starts at its box's corner."""
+    """Detections of (class, score, box, mask) in an image of a size; a mask starts at its box's corner."""
     return Detections(
         classes=np.array([item[0] for item in objects], np.int64),
         box_scores=np.array([item[1] for item in objects], np.float32),
@@ -50,37 +50,37 @@ def label(class_index, score, name, size=(480, 640)):
     return drawn[painted[:, 0].min():y, painted[:, 1].min():painted[:, 1].max() + 1]
 
 
-def shows(picture, patch):
+def shows(image, patch):
     height, width = patch.shape[:2]
-    _, _, (x, y), _ = cv2.minMaxLoc(cv2.matchTemplate(picture, patch, cv2.TM_SQDIFF))
-    return (picture[y:y + height, x:x + width] == patch).all()
+    _, _, (x, y), _ = cv2.minMaxLoc(cv2.matchTemplate(image, patch, cv2.TM_SQDIFF))
+    return (image[y:y + height, x:x + width] == patch).all()
 
 
 def test_mask_is_tinted_inside_and_outlined_at_its_edge():
-    picture = noise(480, 640)
-    drawn = draw_detections(picture, make([(7, 0.9, (100, 200, 300, 300), np.ones((100, 200), bool))],
+    image = noise(480, 640)
+    drawn = draw_detections(image, make([(7, 0.9, (100, 200, 300, 300), np.ones((100, 200), bool))],
                                           (480, 640)), ['x'] * 8)
     inside = np.s_[205:295, 105:295]
-    assert np.abs(drawn[inside] - tinted(picture[inside], 7)).max() <= 1
+    assert np.abs(drawn[inside] - tinted(image[inside], 7)).max() <= 1
     assert (drawn[250, [100, 101, 298, 299]] == colour(7)).all()
     assert (drawn[[201, 298], 200] == colour(7)).all()
 
 
 def test_nothing_changes_away_from_mask_box_and_label():
-    picture = noise(480, 640)
-    drawn = draw_detections(picture, make([(7, 0.9, (100, 200, 300, 300), np.ones((100, 200), bool))],
+    image = noise(480, 640)
+    drawn = draw_detections(image, make([(7, 0.9, (100, 200, 300, 300), np.ones((100, 200), bool))],
                                           (480, 640)), ['x'] * 8)
-    changed = np.argwhere((drawn != picture).any(2))
+    changed = np.argwhere((drawn != image).any(2))
     assert changed.min(0)[0] > 180 and changed.min(0)[1] == 100
     assert changed.max(0).tolist() == [299, 299]
 
 
 def test_hole_and_corners_of_a_ring_stay_as_they_were():
-    picture = noise(480, 640)
+    image = noise(480, 640)
     y, x = np.mgrid[-100:100, -100:100]
     ring = (np.hypot(x, y) < 98) & (np.hypot(x, y) > 50)
-    drawn = draw_detections(picture, make([(2, 0.9, (200, 200, 400, 400), ring)], (480, 640)), ['x'] * 3)
-    part, before = drawn[203:397, 203:397], picture[203:397, 203:397]
+    drawn = draw_detections(image, make([(2, 0.9, (200, 200, 400, 400), ring)], (480, 640)), ['x'] * 3)
+    part, before = drawn[203:397, 203:397], image[203:397, 203:397]
     outside = ~ring[3:-3, 3:-3]
     np.testing.assert_array_equal(part[outside], before[outside])
     assert (part[97, 97 + 51] == colour(2)).all()
@@ -106,21 +106,21 @@ def test_best_detection_is_on_top_whatever_the_order():
 
 
 def test_input_is_not_changed():
-    picture = noise(60, 80)
-    before = picture.copy()
-    draw_detections(picture, make([(0, 0.9, (5, 5, 45, 45), np.ones((40, 40), bool))], (60, 80)), ['cat'])
-    np.testing.assert_array_equal(picture, before)
+    image = noise(60, 80)
+    before = image.copy()
+    draw_detections(image, make([(0, 0.9, (5, 5, 45, 45), np.ones((40, 40), bool))], (60, 80)), ['cat'])
+    np.testing.assert_array_equal(image, before)
 
 
 def test_no_detections_give_an_equal_copy():
-    picture = noise(60, 80)
-    drawn = draw_detections(picture, make([], (60, 80)), ['cat'])
-    np.testing.assert_array_equal(drawn, picture)
-    assert not np.shares_memory(drawn, picture)
+    image = noise(60, 80)
+    drawn = draw_detections(image, make([], (60, 80)), ['cat'])
+    np.testing.assert_array_equal(drawn, image)
+    assert not np.shares_memory(drawn, image)
 
 
 @pytest.mark.parametrize('size', [(1, 1), (1, 500), (500, 1), (7, 5)])
-def test_the_smallest_pictures_are_painted_without_a_label(size):
+def test_the_smallest_images_are_painted_without_a_label(size):
     objects = [(3, 0.9, (0, 0, size[1], size[0]), np.ones(size, bool))]
     drawn = draw_detections(np.zeros((*size, 3), np.uint8), make(objects, size), ['person'] * 4)
     assert drawn.shape == (*size, 3)
@@ -187,7 +187,7 @@ def test_score_is_left_out_where_the_label_is_too_wide():
     np.testing.assert_array_equal(short[:, :-4], full[:, :short.shape[1] - 4])
 
 
-def test_labels_cover_at_most_a_quarter_of_a_picture():
+def test_labels_cover_at_most_a_quarter_of_a_image():
     objects = [(0, 0.9 - 0.01 * i, (x, y, x + 1, y + 1), BLANK)
                for i, (x, y) in enumerate((x, y) for y in range(15, 90, 15) for x in (0, 60))]
     drawn = draw_detections(np.zeros((90, 120, 3), np.uint8), make(objects, (90, 120)), ['person'])
@@ -203,7 +203,7 @@ def test_label_shows_the_box_score():
     assert (drawn(0.93) != drawn(0.94)).any()
 
 
-def test_lines_and_labels_grow_with_the_picture():
+def test_lines_and_labels_grow_with_the_image():
     def painted(scale):
         size, box = (200 * scale, 300 * scale), np.array((50, 50, 150, 150)) * scale
         drawn = draw_detections(np.zeros((*size, 3), np.uint8), make([(0, 0.9, box, BLANK)], size), ['cat'])
@@ -240,7 +240,7 @@ from model.postprocess import Detections
 one = Detections(np.array([7]), np.float32([0.9]), np.float32([0.9]), np.float32([[50, 50, 150, 150]]),
                  [np.ones((100, 100), bool)], np.array([[50, 50]]), (200, 300))
 drawn = [draw_detections(np.zeros((200, 300, 3), np.uint8), one, [name] * 8) for name in sys.argv[1:]]
-print(*[(picture == drawn[0]).all() for picture in drawn])
+print(*[(image == drawn[0]).all() for image in drawn])
 """
 
 

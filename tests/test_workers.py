@@ -8,7 +8,8 @@ import time
 import numpy as np
 import pytest
 
-from system.worker_pool import WorkerError, work_ahead
+from system.errors import UserError
+from system.worker_pool import parallel_map
 
 LARGE = 1_000_000  # more than a pipe holds
 
@@ -20,21 +21,21 @@ def large(item):
 
 @pytest.mark.parametrize('workers', [0, 1, 3])
 def test_results_come_in_order(workers):
-    assert [result[0] for result in work_ahead(large, range(12), workers)] == list(range(12))
+    assert [result[0] for result in parallel_map(large, range(12), workers)] == list(range(12))
     assert not multiprocessing.active_children()
 
 
 @pytest.mark.parametrize('workers', [0, 2])
 def test_an_error_reaches_the_caller(workers):
-    results = work_ahead((3).__rfloordiv__, [6, 5], workers)
+    results = parallel_map((3).__rfloordiv__, [6, 5], workers)
     assert list(results) == [2, 1]
     with pytest.raises(TypeError):
-        list(work_ahead(len, [[1], 5], workers))
+        list(parallel_map(len, [[1], 5], workers))
 
 
 def test_processes_that_are_killed_over_and_over_cost_nothing_but_time(capsys):
     rng, killed, found = np.random.default_rng(0), 0, []
-    for result in work_ahead(large, range(60), 2):
+    for result in parallel_map(large, range(60), 2):
         found.append(result[-1])
         if len(found) % 4 == 0:
             time.sleep(0.03 * rng.random())  # at any moment: at rest, at work or handing over
@@ -47,9 +48,9 @@ def test_processes_that_are_killed_over_and_over_cost_nothing_but_time(capsys):
 
 
 def test_workers_end_with_a_process_that_is_killed():
-    script = ('import time; from system.worker_pool import work_ahead; import multiprocessing\n'
-              'next(work_ahead(abs, range(9), 3))\n'
-              'results = work_ahead(abs, range(9), 3); next(results)\n'
+    script = ('import time; from system.worker_pool import parallel_map; import multiprocessing\n'
+              'next(parallel_map(abs, range(9), 3))\n'
+              'results = parallel_map(abs, range(9), 3); next(results)\n'
               'print(*(child.pid for child in multiprocessing.active_children()), flush=True); time.sleep(60)')
     process = subprocess.Popen([sys.executable, '-c', script], stdout=subprocess.PIPE, text=True)
     workers = [int(pid) for pid in process.stdout.readline().split()]
@@ -64,13 +65,13 @@ def deadly(item):
 
 
 def test_work_that_kills_everyone_is_given_up():
-    with pytest.raises(WorkerError, match='killed again and again'):
-        list(work_ahead(deadly, range(2), 2))
+    with pytest.raises(UserError, match='killed again and again'):
+        list(parallel_map(deadly, range(2), 2))
     assert not multiprocessing.active_children()
 
 
 def test_leaving_early_ends_the_processes():
-    results = work_ahead(large, range(1000), 2)
+    results = parallel_map(large, range(1000), 2)
     next(results)
     results.close()
     assert not multiprocessing.active_children()

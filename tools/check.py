@@ -1,26 +1,30 @@
 """What is in a dataset, and what is wrong with it, before a day of training is spent on it."""
+import argparse
 import functools
 import sys
 from collections import Counter, defaultdict
+from pathlib import Path
 
-import cv2
 import numpy as np
 from pycocotools import mask as mask_api
 from tqdm import tqdm
 
 from data.augmentation import MIN_SIDE
+from data.coco import CocoDataset
 from data.ground_truth import ground_truth
-from data.images import PictureError, write_picture
+from data.images import ImageError, write_image
 from data.loader import MOST_OBJECTS
-from prediction.pipeline import default_workers
-from system.messages import counted, one_line
-from system.worker_pool import work_ahead
+from system.command import run
+from system.cpu import default_workers
+from system.messages import one_line, pluralize
+from system.worker_pool import parallel_map
 from visualization.drawing import draw_detections
+from visualization.image_grid import sheet, tile
 
 SAME = 0.95  # IoU of boxes from which two objects of a class are one that was annotated twice
 LOOSE = 0.5  # IoU of a box and its mask's own under which one of them is wrong
 FEW = 20  # objects of a class, that are hardly enough
-SAMPLES, COLUMNS, WIDTH = 12, 4, 400  # of the picture of samples: how many, in a row, pixels of each
+SAMPLES, COLUMNS, WIDTH = 12, 4, 400  # of the image of samples: how many, in a row, pixels of each
 AREAS = (('small', 0, 32 ** 2), ('medium', 32 ** 2, 96 ** 2), ('large', 96 ** 2, np.inf))  # as COCO has them
 
 
@@ -29,21 +33,21 @@ def check(dataset, samples=None, shown=20):
 
     Args:
         dataset: `CocoDataset`.
-        samples: where to draw some of its pictures; None for nowhere.
+        samples: where to draw some of its images; None for nowhere.
         shown: how many lines of a kind of problem to print.
     Returns:
         int, how many problems there are.
     """
     findings = defaultdict(list, {'annotations that are left out': dataset.warnings})
-    paths = Counter(picture.path for picture in dataset.images)
-    findings['pictures that are listed twice'] = [f'{path}: is listed {number} times' for path, number in paths.items()
+    paths = Counter(image.path for image in dataset.images)
+    findings['images that are listed twice'] = [f'{path}: is listed {number} times' for path, number in paths.items()
                                                   if number > 1]
     boxes, tables = [], defaultdict(Counter)
-    with tqdm(total=len(dataset), desc='looking', unit=' pictures', disable=None, leave=False) as bar:
-        for i, (problem, doubtful) in enumerate(work_ahead(functools.partial(_look, dataset), range(len(dataset)),
+    with tqdm(total=len(dataset), desc='looking', unit=' images', disable=None, leave=False) as bar:
+        for i, (problem, doubtful) in enumerate(parallel_map(functools.partial(_look, dataset), range(len(dataset)),
                                                            default_workers())):
             if problem:
-                findings['pictures that cannot be used'].append(problem)
+                findings['images that cannot be used'].append(problem)
             findings['objects to look at again'] += doubtful
             sides, odd = _count(dataset, i, tables)
             findings['objects to look at again'] += odd
@@ -53,20 +57,20 @@ def check(dataset, samples=None, shown=20):
     findings['classes with few objects'] = _rare(dataset, tables['objects'])
     total = _print_findings(findings, shown)
     if samples:
-        write_picture(samples, draw_samples(dataset))
-        print(f'\nSome pictures with their objects are in {one_line(samples)}: look at them')
+        write_image(samples, draw_samples(dataset))
+        print(f'\nSome images with their objects are in {one_line(samples)}: look at them')
     return total
 
 
 def _look(dataset, i):
-    """What is wrong with a picture, a line or None, and with its objects, a list of lines, where it can be used."""
-    picture = dataset.images[i]
+    """What is wrong with an image, a line or None, and with its objects, a list of lines, where it can be used."""
+    image = dataset.images[i]
     try:
-        picture.read()
-    except PictureError as error:
+        image.read()
+    except ImageError as error:
         return str(error), []  # masks as large as it claims to be might take all memory
     if len(dataset.objects(i)) > MOST_OBJECTS:
-        return None, [one_line(f'{picture.path}: has more than {MOST_OBJECTS} objects, which cannot be learnt; cut '
+        return None, [one_line(f'{image.path}: has more than {MOST_OBJECTS} objects, which cannot be learnt; cut '
                                'it into tiles')]
     truth = ground_truth(dataset, i)
     doubtful = [f'two {dataset.classes.names[truth.classes[k]]!r} at the same place, {_place(truth.boxes[k])}'
@@ -74,13 +78,13 @@ def _look(dataset, i):
     for k in range(len(truth)):
         name = f'{dataset.classes.names[truth.classes[k]]!r} at {_place(truth.boxes[k])}'
         x0, y0, x1, y1 = truth.boxes[k]
-        if min((x1 - x0) / picture.width, (y1 - y0) / picture.height) < MIN_SIDE:
-            doubtful.append(f'{name} is thinner than {MIN_SIDE:.1%} of the picture, and not learnt')
+        if min((x1 - x0) / image.width, (y1 - y0) / image.height) < MIN_SIDE:
+            doubtful.append(f'{name} is thinner than {MIN_SIDE:.1%} of the image, and not learnt')
         elif not truth.masks[k].any():
             doubtful.append(f'{name} has no pixel in its mask')
         elif _ious(truth.boxes[k][None], _box(truth, k)[None]) < LOOSE:
             doubtful.append(f'{name} has a box that does not fit its mask')
-    return None, [one_line(f'{picture.path}: {line}') for line in doubtful]
+    return None, [one_line(f'{image.path}: {line}') for line in doubtful]
 
 
 def _box(truth, k):
@@ -108,7 +112,7 @@ def _place(box):
 
 
 def _count(dataset, i, tables):
-    """Adds a picture's objects to the counts by class.
+    """Adds an image's objects to the counts by class.
 
     Returns:
         The sides of their boxes [n, 2], in pixels; and a list of str, a line for each object whose area is none.
@@ -118,7 +122,7 @@ def _count(dataset, i, tables):
     number = len(objects) - objects.num_crowds
     labels, boxes = objects.labels[:number], objects.boxes[:number]
     tables['objects'].update(labels.tolist())
-    tables['pictures'].update(set(labels.tolist()))
+    tables['images'].update(set(labels.tolist()))
     tables['crowds'].update(objects.labels[number:].tolist())
     for record in dataset.annotations(i):
         if not record['iscrowd']:
@@ -132,29 +136,29 @@ def _count(dataset, i, tables):
 
 
 def _odd_area(dataset, i, label, record):
-    picture, (x, y, width, height) = dataset.images[i], record['bbox']
-    box = np.clip((x, y, x + width, y + height), 0, (picture.width, picture.height) * 2)
-    return one_line(f'{picture.path}: {dataset.classes.names[label]!r} at {_place(box)} has an area of '
+    image, (x, y, width, height) = dataset.images[i], record['bbox']
+    box = np.clip((x, y, x + width, y + height), 0, (image.width, image.height) * 2)
+    return one_line(f'{image.path}: {dataset.classes.names[label]!r} at {_place(box)} has an area of '
                     f'{record["area"]:g} pixels')
 
 
 def _print_counts(dataset, sides, tables):
     crowds = sum(tables['crowds'].values())
     empty = sum(len(dataset.objects(i)) == 0 for i in range(len(dataset)))
-    print(f'{one_line(dataset.annotations_path)}: {counted(len(dataset), "picture")}, {counted(len(sides), "object")}, '
-          f'{counted(len(dataset.classes), "class")}' + f', {counted(crowds, "crowd")}' * bool(crowds))
+    print(f'{one_line(dataset.annotations_path)}: {pluralize(len(dataset), "image")}, {pluralize(len(sides), "object")}, '
+          f'{pluralize(len(dataset.classes), "class")}' + f', {pluralize(crowds, "crowd")}' * bool(crowds))
     if not len(sides):
         return
     widths, heights = np.percentile(sides, (5, 50, 95), axis=0).round().astype(int).T
-    shapes = Counter((picture.width, picture.height) for picture in dataset.images)
+    shapes = Counter((image.width, image.height) for image in dataset.images)
     (width, height), most = shapes.most_common(1)[0]
-    print(f'  {len(sides) / len(dataset):.1f} objects a picture; {counted(empty, "picture")} '
+    print(f'  {len(sides) / len(dataset):.1f} objects an image; {pluralize(empty, "image")} '
           f'{"has" if empty == 1 else "have"} none')
-    others = f', the others of {counted(len(shapes) - 1, "other size")}' * (len(shapes) > 1)
-    print(f'  pictures: {most} of {len(dataset)} {"is" if most == 1 else "are"} {width}x{height}{others}')
+    others = f', the others of {pluralize(len(shapes) - 1, "other size")}' * (len(shapes) > 1)
+    print(f'  images: {most} of {len(dataset)} {"is" if most == 1 else "are"} {width}x{height}{others}')
     print(f'  boxes, 5% / half / 95% are under: {widths[0]} / {widths[1]} / {widths[2]} pixels wide, '
           f'{heights[0]} / {heights[1]} / {heights[2]} high\n')
-    columns = ('objects', 'pictures', *(name for name, *_ in AREAS))
+    columns = ('objects', 'images', *(name for name, *_ in AREAS))
     longest = max(map(len, dataset.classes.names))
     print(f'{"class":<{longest}} {"id":>6}' + ''.join(f'{name:>10}' for name in columns))
     for label, (name, id) in enumerate(zip(dataset.classes.names, dataset.classes.ids)):
@@ -162,7 +166,7 @@ def _print_counts(dataset, sides, tables):
 
 
 def _rare(dataset, counts):
-    return [one_line(f'{name}: {counted(counts[label], "object")}') for label, name in enumerate(dataset.classes.names)
+    return [one_line(f'{name}: {pluralize(counts[label], "object")}') for label, name in enumerate(dataset.classes.names)
             if counts[label] < FEW]
 
 
@@ -182,36 +186,38 @@ def _print_findings(findings, shown):
 
 
 def draw_samples(dataset):
-    """Some pictures, evenly spread over those with objects, with these drawn on them: uint8 [h, w, 3], BGR."""
+    """Some images, evenly spread over those with objects, with these drawn on them: uint8 [h, w, 3], BGR."""
     full = [i for i in range(len(dataset)) if len(dataset.objects(i))] or list(range(len(dataset)))
     chosen = [full[place] for place in np.linspace(0, len(full) - 1, min(SAMPLES, len(full))).round().astype(int)]
     tiles = []
     for i in chosen:
         try:
             pixels = dataset.images[i].read()
-        except PictureError:
+        except ImageError:
             continue
-        tiles.append(_tile(draw_detections(pixels, ground_truth(dataset, i), dataset.classes.names, scores=False)))
+        tiles.append(tile(draw_detections(pixels, ground_truth(dataset, i), dataset.classes.names, scores=False)))
     return sheet(tiles)
 
 
-def _tile(picture):
-    """A picture in the middle of a square of WIDTH pixels."""
-    height, width = picture.shape[:2]
-    scale = WIDTH / max(height, width)
-    small = cv2.resize(picture, (max(1, round(width * scale)), max(1, round(height * scale))),
-                       interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    tile = np.full((WIDTH, WIDTH, 3), 255, np.uint8)
-    top, left = (WIDTH - small.shape[0]) // 2, (WIDTH - small.shape[1]) // 2
-    tile[top:top + small.shape[0], left:left + small.shape[1]] = small
-    return tile
+def main(argv=None):
+    """Look at a dataset. Returns the exit status: 1 if something is wrong with it."""
+    parser = argparse.ArgumentParser(
+        prog='python -m tools.check',
+        description='Tell what is in a dataset, and what is wrong with it: annotations that are left out, images '
+                    'that are missing, damaged or of another size than annotated, objects without pixels, annotated '
+                    'twice, too thin to be learnt, or with boxes that do not fit, and classes with fewer than '
+                    f'{FEW} objects. The exit status is 1 if there is something, be it such a class alone.')
+    parser.add_argument('annotations', type=Path, help='annotation file')
+    parser.add_argument('images', type=Path, help='folder of its images')
+    parser.add_argument('--samples', type=Path, default='results/check.jpg',
+                         help='image to write, of some images with their objects (default: %(default)s)')
+    parser.add_argument('--all', action='store_true', help='print all problems (default: 20 of each kind)')
+    args = parser.parse_args(argv)
+    dataset = CocoDataset(args.annotations, args.images)
+    dataset.check_folder()
+    args.samples.parent.mkdir(parents=True, exist_ok=True)
+    return 1 if check(dataset, args.samples, sys.maxsize if args.all else 20) else 0
 
 
-def sheet(tiles, columns=COLUMNS):
-    """Tiles of one size, uint8 [h, w, 3], in rows, on one picture."""
-    tiles = tiles or [np.full((WIDTH, WIDTH, 3), 255, np.uint8)]
-    columns = min(columns, len(tiles))
-    blank = np.full_like(tiles[0], 255)
-    rows = [tiles[first:first + columns] for first in range(0, len(tiles), columns)]
-    rows[-1] = rows[-1] + [blank] * (columns - len(rows[-1]))
-    return np.concatenate([np.concatenate(row, 1) for row in rows])
+if __name__ == '__main__':
+    run(main)

@@ -1,4 +1,4 @@
-"""Scenes of shapes, drawn on the spot: a picture and the mask of everything in it.
+"""Scenes of shapes, drawn on the spot: an image and the mask of everything in it.
 
 Eight kinds of shapes, some with holes and most with concave outlines, lie on textured backgrounds and cover
 one another. Colour and texture say nothing about the kind.
@@ -153,7 +153,7 @@ class _Shape:
     category: int
     size: float
     crowd: bool
-    window: tuple  # rows and columns of the picture, as slices
+    window: tuple  # rows and columns of the image, as slices
     alpha: np.ndarray  # float32, the window's coverage in [0, 1]
 
     @property
@@ -198,7 +198,7 @@ def _scatter(rng, width, height):
     # Bigger shapes tend to lie below smaller ones, or few of these would be seen.
     sizes.sort(key=lambda size: -size * rng.uniform(0.4, 1))
     for size in sizes:
-        # A shape may leave the picture by up to a seventh of its size.
+        # A shape may leave the image by up to a seventh of its size.
         centre = rng.uniform(0.36 * size, np.array([width, height]) - 0.36 * size)
         yield _place(rng, rng.integers(len(CATEGORIES)), size, centre, width, height)
 
@@ -238,9 +238,9 @@ def _contrasting_colour(rng, ground):
     return max(candidates, key=lambda colour: np.abs(colour - ground).sum())
 
 
-def _paint(rng, picture, shape, light, shadow):
+def _paint(rng, image, shape, light, shadow):
     """Draw a shape over float32 [H, W, 3], in place: shadow, texture, relief and rim."""
-    ground, alpha = picture[shape.window], shape.alpha
+    ground, alpha = image[shape.window], shape.alpha
     colour = _contrasting_colour(rng, ground[shape.mask].mean(0))
     surface = _textured(rng, colour, 90, *alpha.shape)
     soft = cv2.GaussianBlur(alpha, (0, 0), 0.6 + 0.04 * shape.size)
@@ -259,14 +259,14 @@ def _paint(rng, picture, shape, light, shadow):
 
 
 def _background(rng, width, height):
-    picture = _textured(rng, _colour(rng, (0.05, 0.5), (0.3, 0.95)), 70, height, width)
-    return picture * (0.8 + 0.4 * _clouds(rng, height, width)[..., None])
+    image = _textured(rng, _colour(rng, (0.05, 0.5), (0.3, 0.95)), 70, height, width)
+    return image * (0.8 + 0.4 * _clouds(rng, height, width)[..., None])
 
 
-def _photographed(rng, picture):
-    picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.2, 0.7))
-    picture += rng.standard_normal(picture.shape, np.float32) * np.float32(rng.uniform(0, 6))
-    return np.clip(np.rint(picture), 0, 255).astype(np.uint8)
+def _photographed(rng, image):
+    image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.2, 0.7))
+    image += rng.standard_normal(image.shape, np.float32) * np.float32(rng.uniform(0, 6))
+    return np.clip(np.rint(image), 0, 255).astype(np.uint8)
 
 
 @dataclass(frozen=True)
@@ -280,14 +280,14 @@ class SceneObject:
 
 @dataclass(frozen=True)
 class Scene:
-    """`picture`: uint8 [H, W, 3], BGR. `objects`: its `SceneObject`s, the lowest first, masks disjoint."""
+    """`image`: uint8 [H, W, 3], BGR. `objects`: its `SceneObject`s, the lowest first, masks disjoint."""
 
-    picture: np.ndarray
+    image: np.ndarray
     objects: list
 
 
 def draw_scene(seed, width, height):
-    """Draw a picture and the masks of what it shows.
+    """Draw an image and the masks of what it shows.
 
     Args:
         seed: int or sequence of int, not negative. The same seed and size give the same scene.
@@ -298,19 +298,19 @@ def draw_scene(seed, width, height):
         ValueError: a side is under 64 pixels.
     """
     if min(width, height) < SMALLEST_SIDE:
-        raise ValueError(f'pictures of {width}x{height} are too small: give at least {SMALLEST_SIDE} a side')
+        raise ValueError(f'images of {width}x{height} are too small: give at least {SMALLEST_SIDE} a side')
     rng = np.random.default_rng(seed)
     shapes = list(_scatter(rng, width, height))
     if shapes and rng.random() < 0.06:
         shapes += _crowd(rng, width, height)
     seen = _visible(shapes, width, height)
-    picture = _background(rng, width, height)
+    image = _background(rng, width, height)
     sunward, shadow = rng.uniform(-2.6, -0.5), rng.uniform(0.1, 0.5)
     light = np.float32([np.cos(sunward), np.sin(sunward)])
     for shape, _ in seen:
-        _paint(rng, picture, shape, light, shadow)
+        _paint(rng, image, shape, light, shadow)
     objects = [SceneObject(int(shape.category), mask, False) for shape, mask in seen if not shape.crowd]
     members = [(shape.category, mask) for shape, mask in seen if shape.crowd]
     if members:
         objects.append(SceneObject(int(members[0][0]), np.any([mask for _, mask in members], 0), True))
-    return Scene(_photographed(rng, picture), objects)
+    return Scene(_photographed(rng, image), objects)

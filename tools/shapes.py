@@ -1,6 +1,6 @@
 """A small COCO-style instance segmentation dataset of drawn shapes, repeatable from its seed.
 
-Picture k of a split depends on (seed, split, k) and the size alone, so a longer dataset starts with the
+Image k of a split depends on (seed, split, k) and the size alone, so a longer dataset starts with the
 shorter one.
 
     python -m tools.shapes OUT
@@ -19,14 +19,14 @@ from tqdm import tqdm
 from system.messages import one_line
 from tools.scene import CATEGORIES, SMALLEST_SIDE, Scene, SceneObject, draw_scene
 
-__all__ = ['CATEGORIES', 'SPLITS', 'Scene', 'SceneObject', 'annotation', 'draw_picture', 'draw_scene',
+__all__ = ['CATEGORIES', 'SPLITS', 'Scene', 'SceneObject', 'annotation', 'draw_image', 'draw_scene',
            'write_dataset', 'write_split']
 
 SPLITS = {'train': 'instances_train.json', 'val': 'instances_val.json', 'test': 'image_info_test.json'}
 INFO = {'description': 'Shapes drawn by tools.shapes', 'version': '1.0'}
-# COCO's ids are unique over the splits; so are ours up to this many pictures a split.
+# COCO's ids are unique over the splits; so are ours up to this many images a split.
 IDS_A_SPLIT = 1_000_000
-LARGEST_SIDE = 4096  # pixels; a picture of this size takes about 1 GB to draw
+LARGEST_SIDE = 4096  # pixels; an image of this size takes about 1 GB to draw
 
 
 def _polygons(mask):
@@ -84,37 +84,37 @@ def annotation(drawn, image_id, annotation_id):
             'bbox': [int(side) for side in bbox], 'iscrowd': int(drawn.crowd)}
 
 
-def draw_picture(seed, split, index, width=320, height=240):
-    """Picture `index` of a split: a scene and its JPEG.
+def draw_image(seed, split, index, width=320, height=240):
+    """Image `index` of a split: a scene and its JPEG.
 
-    A third of the pictures stand upright, and half are a bit smaller than asked for.
+    A third of the images stand upright, and half are a bit smaller than asked for.
 
     Args:
         seed: int, not negative.
         split: 'train', 'val' or 'test'.
         index: int from 0.
-        width, height: of a full-size picture lying on its side, in pixels, at least 64.
+        width, height: of a full-size image lying on its side, in pixels, at least 64.
     Returns:
-        Scene and bytes. JPEG loses a little; the scene's picture is the one before.
+        Scene and bytes. JPEG loses a little; the scene's image is the one before.
     """
     place = [seed, list(SPLITS).index(split), index]
     rng = np.random.default_rng([*place, 1])
     smaller = rng.uniform(0.75, 1, 2) if rng.random() < 0.5 else 1
     size = np.maximum(np.rint(np.array([width, height]) * smaller), SMALLEST_SIDE).astype(int).tolist()
     scene = draw_scene(place, *(size[::-1] if rng.random() < 1 / 3 else size))
-    _, jpeg = cv2.imencode('.jpg', scene.picture, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(82, 96))])
+    _, jpeg = cv2.imencode('.jpg', scene.image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(82, 96))])
     return scene, jpeg.tobytes()
 
 
 def write_split(out, split, count, seed=0, width=320, height=240, progress=None):
-    """Write a split's pictures to `out`/`split` and its annotation file to `out`/annotations.
+    """Write a split's images to `out`/`split` and its annotation file to `out`/annotations.
 
     Args:
         out: folder, made where it is missing.
         split: 'train', 'val' or 'test'. The test file has no annotations.
-        count: pictures.
-        seed, width, height: as `draw_picture` takes them.
-        progress: called after each picture, or None.
+        count: images.
+        seed, width, height: as `draw_image` takes them.
+        progress: called after each image, or None.
     Raises:
         OSError: a file cannot be written.
     """
@@ -123,11 +123,11 @@ def write_split(out, split, count, seed=0, width=320, height=240, progress=None)
     record.parent.mkdir(exist_ok=True)
     images, annotations = [], []
     for index in range(count):
-        scene, jpeg = draw_picture(seed, split, index, width, height)
+        scene, jpeg = draw_image(seed, split, index, width, height)
         image_id = list(SPLITS).index(split) * IDS_A_SPLIT + index + 1
         name = f'shapes_{image_id:07d}.jpg'
         (folder / name).write_bytes(jpeg)
-        rows, columns = scene.picture.shape[:2]
+        rows, columns = scene.image.shape[:2]
         images.append({'id': image_id, 'file_name': name, 'width': columns, 'height': rows})
         for drawn in scene.objects:
             annotations.append(annotation(drawn, image_id, len(annotations) + 1))
@@ -151,7 +151,7 @@ def _is_ours(path, out):
 
 
 def _clear(out):
-    """Remove an earlier dataset, so that a smaller one leaves no pictures of a bigger one behind."""
+    """Remove an earlier dataset, so that a smaller one leaves no images of a bigger one behind."""
     earlier = []
     for path in out.rglob('*'):
         if path.is_dir():
@@ -170,8 +170,8 @@ def write_dataset(out, seed=0, train=1500, val=200, test=40, width=320, height=2
     Args:
         out: folder. It may be missing, empty, or hold what this function wrote before.
         seed: int, not negative.
-        train, val, test: pictures of each split.
-        width, height: as `draw_picture` takes them.
+        train, val, test: images of each split.
+        width, height: as `draw_image` takes them.
     Raises:
         ValueError: a number is out of range, or `out` holds other files.
         OSError: `out` cannot be written.
@@ -185,7 +185,7 @@ def write_dataset(out, seed=0, train=1500, val=200, test=40, width=320, height=2
             raise ValueError(f'{name} is {value}: give {SMALLEST_SIDE} to {LARGEST_SIDE} pixels')
     out.mkdir(parents=True, exist_ok=True)
     _clear(out)
-    with tqdm(total=sum(counts.values()), unit=' pictures', file=sys.stderr) as bar:
+    with tqdm(total=sum(counts.values()), unit=' images', file=sys.stderr) as bar:
         for split, count in counts.items():
             bar.set_description(split)
             write_split(out, split, count, seed, width, height, bar.update)
@@ -194,16 +194,16 @@ def write_dataset(out, seed=0, train=1500, val=200, test=40, width=320, height=2
 def _parser():
     parser = argparse.ArgumentParser(
         prog='python -m tools.shapes', formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        description='Draw a small COCO-style dataset of shapes: pictures in OUT/train, OUT/val and OUT/test, '
+        description='Draw a small COCO-style dataset of shapes: images in OUT/train, OUT/val and OUT/test, '
                     'annotation files in OUT/annotations. The same arguments draw the same dataset.')
     parser.add_argument('out', metavar='OUT', type=Path,
                         help='folder to write to: new, empty, or an earlier dataset to replace')
-    parser.add_argument('--seed', type=int, default=0, help='another seed draws other pictures')
-    parser.add_argument('--train', type=int, default=1500, help='pictures to train on')
-    parser.add_argument('--val', type=int, default=200, help='pictures to validate on')
-    parser.add_argument('--test', type=int, default=40, help='pictures without annotations')
+    parser.add_argument('--seed', type=int, default=0, help='another seed draws other images')
+    parser.add_argument('--train', type=int, default=1500, help='images to train on')
+    parser.add_argument('--val', type=int, default=200, help='images to validate on')
+    parser.add_argument('--test', type=int, default=40, help='images without annotations')
     parser.add_argument('--width', type=int, default=320,
-                        help='pixels; half the pictures are a bit smaller, a third have their sides swapped')
+                        help='pixels; half the images are a bit smaller, a third have their sides swapped')
     parser.add_argument('--height', type=int, default=240, help='pixels, likewise')
     return parser
 
@@ -221,7 +221,7 @@ def main():
     except KeyboardInterrupt:
         print(f'interrupted; what is in {arguments.out} is not complete', file=sys.stderr)
         sys.exit(130)
-    print(f'Wrote {arguments.train} train, {arguments.val} val and {arguments.test} test pictures '
+    print(f'Wrote {arguments.train} train, {arguments.val} val and {arguments.test} test images '
           f'and their annotations to {arguments.out}')
 
 
@@ -231,5 +231,5 @@ def _fail(message):
 
 
 if __name__ == '__main__':
-    from command_line import run
+    from system.command import run
     run(main)

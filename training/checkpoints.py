@@ -17,7 +17,7 @@ def keep(save_dir, run, classes, step, epoch, loss):
     """Save a checkpoint, and remove the oldest."""
     name = f'step{step:07d}-ep{epoch:03d}-loss{loss:.3f}.pd'
     say(f'saved {save(save_dir, run, classes, step, epoch, name)}')
-    keep_newest(save_dir)
+    prune(save_dir)
 
 
 def save(save_dir, run, classes, step, epoch, name):
@@ -35,7 +35,7 @@ def save(save_dir, run, classes, step, epoch, name):
     return folder
 
 
-def keep_newest(save_dir):
+def prune(save_dir):
     """Remove all but the newest checkpoints."""
     earlier = [path for path in save_dir.iterdir() if CHECKPOINT_NAME.fullmatch(path.name)]
     for path in sorted(earlier, key=_saved_at)[:-CHECKPOINTS_KEPT]:

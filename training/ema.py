@@ -4,7 +4,7 @@ import contextlib
 import paddle
 
 
-class Average:
+class EMA:
     """The exponential moving average of a network's parameters and statistics.
 
     Early on it is short: step n weighs at least 9 in n + 9, or the first weights would linger.

@@ -14,7 +14,7 @@ MEAN_OF = 100  # steps that the loss in a checkpoint's name is the mean of
 class Log:
     """A bar on a terminal, else a line now and then; and a JSON object a line in a file.
 
-    Of several processes only the first one tells of steps, and each one of the pictures that it skipped.
+    Of several processes only the first one tells of steps, and each one of the images that it skipped.
 
     Args:
         file: Path of the file, which is appended to. Each line holds time (seconds since 1970), step, epoch, lr,
@@ -89,11 +89,11 @@ class Log:
         names = [name for name, value in losses.items() if not math.isfinite(value)] or ['gradient']
         if self.leader:
             self.write(step, not_finite=names, image_ids=image_ids)
-        say(f'step {step} is skipped: {", ".join(names)} not finite; pictures {", ".join(map(str, image_ids))}')
+        say(f'step {step} is skipped: {", ".join(names)} not finite; images {", ".join(map(str, image_ids))}')
         self.bar.update()
 
     def problems(self, lines):
-        """Name each damaged picture once."""
+        """Name each damaged image once."""
         for line in sorted(set(lines) - self.named):
             say(f'skipped: {line}')
         self.named.update(lines)
@@ -108,7 +108,7 @@ class Log:
         if self.scalars:
             self.scalars.close()
         if self.named:
-            say(f'pictures that were skipped: {len(self.named)}')
+            say(f'images that were skipped: {len(self.named)}')
         if self.skipped:
             say(f'steps that were skipped: {self.skipped}')
 

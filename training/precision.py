@@ -23,9 +23,9 @@ class Precision:
         self.scale = FIRST_SCALE if dtype == 'float16' else 1.0
         self.good_steps = 0
 
-    def forward(self, network, pictures):
+    def forward(self, network, images):
         """The network's `Outputs` in single precision, whatever it computed in."""
-        return forward_in(self.dtype, network, pictures)
+        return forward_in(self.dtype, network, images)
 
     def backward(self, loss, parameters):
         """Give parameters the gradients of a loss."""

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 WARMUP_STEPS, WARMUP_LR = 500, 1e-4  # as published; at most a tenth of a run, and none up to a rate of 1e-4
 MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4
-# Steps of 8 pictures, and those after which the learning rate falls to a tenth.
+# Steps of 8 images, and those after which the learning rate falls to a tenth.
 PUBLISHED_BATCH, PUBLISHED_STEPS, DECAY_STEPS = 8, 800_000, (280_000, 600_000, 700_000, 750_000)
-FEW_PICTURES = 6  # a device that sees fewer at a time has no use for their batch statistics
+FEW_IMAGES = 6  # a device that sees fewer at a time has no use for their batch statistics
 
 SCHEDULES = ('steps', 'cosine', 'constant')
 # And how the logits that each one trains become scores (`Config.scores`).
@@ -29,8 +29,8 @@ class Recipe:
         conf_loss: one of `CONF_LOSSES`.
         box_loss: one of `BOX_LOSSES`.
         steps: of the whole run.
-        batch_size: pictures that each process sees in a step.
-        seed: of the first weights, the order of pictures and their augmentation.
+        batch_size: images that each process sees in a step.
+        seed: of the first weights, the order of images and their augmentation.
         augmentation: one of `AUGMENTATIONS`, see `data.augmentation`.
         pos_threshold, neg_threshold: IoU with an object from which an anchor is positive, and under which it is
             background.
@@ -89,7 +89,7 @@ def choose_recipe(given, earlier, finetuning, processes=1, pretrained=False):
         recipe = dataclasses.replace(FINETUNING if finetuning else PUBLISHED, **chosen)
     except TypeError as error:
         raise ValueError(error) from None
-    suitable = {'freeze_bn': pretrained and recipe.batch_size < FEW_PICTURES}
+    suitable = {'freeze_bn': pretrained and recipe.batch_size < FEW_IMAGES}
     if not finetuning:
         suitable['lr'] = recipe.lr * recipe.batch_size * processes / PUBLISHED_BATCH
     return dataclasses.replace(recipe, **{**suitable, **chosen})
@@ -98,17 +98,17 @@ def choose_recipe(given, earlier, finetuning, processes=1, pretrained=False):
 def learning_rate(recipe, step, processes=1):
     """The learning rate of a step, from 0: a warm-up, then the schedule down from the peak.
 
-    The published schedule shrinks with a run that is shorter than it, and where a step sees more pictures.
+    The published schedule shrinks with a run that is shorter than it, and where a step sees more images.
 
     Args:
         recipe: `Recipe`.
         step: which of the recipe's.
         processes: how many share a step.
     """
-    steps, pictures = recipe.steps, recipe.batch_size * processes
+    steps, images = recipe.steps, recipe.batch_size * processes
     rate = recipe.lr
     if recipe.lr_schedule == 'steps':
-        whole = PUBLISHED_STEPS * PUBLISHED_BATCH / pictures
+        whole = PUBLISHED_STEPS * PUBLISHED_BATCH / images
         rate *= 0.1 ** sum(step * PUBLISHED_STEPS >= decay * min(steps, whole) for decay in DECAY_STEPS)
     elif recipe.lr_schedule == 'cosine':
         rate *= (1 + math.cos(math.pi * step / steps)) / 2

@@ -1,17 +1,15 @@
-"""A training run's log → a picture of how it goes."""
+"""A training run's log → an image of how it goes."""
 import errno
 import json
 
 import numpy as np
 
+from system.errors import UserError
+
 LOSSES = ('box', 'mask', 'class', 'mask_iou', 'semantic')
 SMOOTHING = 0.05  # the part of a curve that each mean is taken over
 MOST = 1e30  # larger numbers are none that training gives, and too large to draw
 FEW = 3  # points, fewer than which are marked
-
-
-class LogError(ValueError):
-    """A log that cannot be drawn. The message is one line for the user."""
 
 
 def read_log(file):
@@ -24,21 +22,21 @@ def read_log(file):
     Returns:
         dict of steps, in order, to dicts of numbers by name.
     Raises:
-        LogError: there is nothing to draw.
+        UserError: there is nothing to draw.
     """
     try:
         if file.exists() and not file.is_file():  # reading a pipe might never end
             raise OSError(errno.EINVAL, 'not a file')
         lines = file.read_text(encoding='utf-8', errors='replace').splitlines()
     except OSError as error:
-        raise LogError(f'{file}: cannot be read: {error.strerror}; name the folder that train.py saves in') from None
+        raise UserError(f'{file}: cannot be read: {error.strerror}; name the folder that train.py saves in') from None
     steps = {}
     for numbers in filter(None, map(_numbers, lines)):
         while steps and next(reversed(steps)) > numbers['step']:
             steps.popitem()
         steps.setdefault(numbers['step'], {}).update(numbers)
     if not finite(steps, 'loss')[0].size:
-        raise LogError(f'{file}: has no losses in it that are numbers')
+        raise UserError(f'{file}: has no losses in it that are numbers')
     return steps
 
 
@@ -98,7 +96,7 @@ def _draw_parts(axes, steps):
 def _draw_ap(axes, steps):
     for name in ('box_ap', 'mask_ap'):
         axes.plot(*finite(steps, name), marker='o', markersize=3, label=name.partition('_')[0])
-    axes.set_title('AP on the validation pictures')
+    axes.set_title('AP on the validation images')
     axes.set_ylim(0, 1.1 * axes.dataLim.y1 or None)
     axes.legend()
 

@@ -1,26 +1,13 @@
-"""Detections → pixels; and as a program, pictures of what is better looked at than read."""
-import argparse
+"""Detections → pixels: masks, boxes and labels, drawn on an image."""
 import colorsys
-import io
-import sys
 from functools import cache
-from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from engines.onnx_engine import OnnxError
-from model.config import PRESETS, preset
-from system.files import replacing
-from system.messages import one_line
-from visualization.curves import draw_curves, read_log
-
-PICTURES = ('.png', '.jpg', '.jpeg')
-FIGURES = (*PICTURES, '.pdf', '.svg')
-MOST = 1000  # pictures of samples
 _TINT = 0.45  # how much of the class's colour a mask's pixels take on
-_TAGS_AREA = 0.25  # how much of the picture labels may cover
+_TAGS_AREA = 0.25  # how much of the image labels may cover
 _SMALL = 4  # labels: an object whose box is smaller than so many of them is small, and better not hidden by one
 _HIDDEN_TAG = 10  # small objects that may rather be hidden than one label
 
@@ -35,23 +22,23 @@ _FONTS = (
 )
 
 
-def draw_detections(picture, detections, names, scores=True):
-    """A copy of a picture with its detections drawn on it: tinted and outlined masks, boxes and labels.
+def draw_detections(image, detections, names, scores=True):
+    """A copy of an image with its detections drawn on it: tinted and outlined masks, boxes and labels.
 
     A label gives the class's name and the box score. The best detections are on top, and their labels choose
     their places first: within or around their boxes, where no other label and no small object is hidden, if there is
-    such a place. Small or crowded pictures show only the best labels.
+    such a place. Small or crowded images show only the best labels.
 
     Args:
-        picture: uint8 [H, W, 3], BGR. It is not changed.
-        detections: Detections in this picture.
+        image: uint8 [H, W, 3], BGR. It is not changed.
+        detections: Detections in this image.
         names: str for each class.
         scores: whether labels have them.
     Returns:
         uint8 [H, W, 3], BGR.
     """
-    canvas = picture.copy()
-    scale = np.sqrt(picture.shape[0] * picture.shape[1])
+    canvas = image.copy()
+    scale = np.sqrt(image.shape[0] * image.shape[1])
     line = max(1, round(0.003 * scale))
     worst_first = np.argsort(detections.box_scores, kind='stable')
     for i in worst_first:
@@ -89,7 +76,7 @@ def _draw_mask(part, mask, paint, line):
     """Tints the pixels of a mask and outlines it inside its edge.
 
     Args:
-        part: uint8 [h, w, 3], the part of the picture that the mask covers, drawn on in place.
+        part: uint8 [h, w, 3], the part of the image that the mask covers, drawn on in place.
         mask: bool [h, w].
     """
     if not mask.any():
@@ -113,7 +100,7 @@ def _draw_box(canvas, box, paint, line):
 
 
 def _placed_tags(detections, names, best_first, shape, scale, scores):
-    """Labels with their places: the best, until they would cover too much of the picture.
+    """Labels with their places: the best, until they would cover too much of the image.
 
     Returns:
         list of (tag, x, y), best first: uint8 [h, w, 3] and its top-left pixel.
@@ -145,7 +132,7 @@ def _small_objects(boxes, most):
 
 
 def _place(width, height, box, taken, shape):
-    """The place for a tag at its box, within the picture, that hides the least of what is there.
+    """The place for a tag at its box, within the image, that hides the least of what is there.
 
     Args:
         taken: float64 [m, 5], x0 y0 x1 y1 of the tags before it and of small objects, and what it costs to hide a pixel
@@ -166,7 +153,7 @@ def _place(width, height, box, taken, shape):
 
 
 def _tag(name, class_index, score, size, widest):
-    """A label as a small picture, without its score where that makes it too wide."""
+    """A label as a small image, without its score where that makes it too wide."""
     name = ' '.join(name.split())
     font = _font_for(name, size)
     if font is None:
@@ -220,135 +207,3 @@ def _covers(font, text):
 def _glyph(font, character):
     mask = font.getmask(character)
     return mask.size, bytes(mask)
-
-
-def main(argv=None):
-    """Draw what the command line asks for. Returns the exit status."""
-    args = _parse(argv)
-    try:
-        _check_suffix(args.out, args.suffixes)
-        save, problems = args.draw(args)
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        save(args.out)
-    except (ValueError, OnnxError) as error:  # what reading raises, with a line for the user
-        print(f'visualization.drawing: error: {error}', file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f'visualization.drawing: error: {one_line(error.filename or args.out)}: cannot be written ({error.strerror})',
-              file=sys.stderr)
-        return 2
-    print(*problems, sep='\n', end='\n' * bool(problems), file=sys.stderr)
-    print(args.out)
-    return 1 if problems else 0
-
-
-def _check_suffix(out, suffixes):
-    if out.suffix.lower() not in suffixes:
-        raise ValueError(one_line(f"{out}: a picture is not written as '{out.suffix}'; name one that ends in "
-                                  f"{', '.join(suffixes[:-1])} or {suffixes[-1]}"))
-
-
-def _parse(argv):
-    parser = argparse.ArgumentParser(prog='python -m visualization.drawing', description='Draw what is better looked at.')
-    subjects = parser.add_subparsers(required=True, metavar='{curves,samples,anchors,prototypes}')
-
-    def subject(name, draw, help, description, out, told='%(default)s', suffixes=FIGURES):
-        made = subjects.add_parser(name, help=help, description=description)
-        made.add_argument('--out', type=Path, default=out, help=f'picture to write (default: {told})')
-        made.set_defaults(draw=draw, suffixes=suffixes)
-        return made
-    curves = subject('curves', _curves, 'the course of a training run, from its log',
-                     'Draw the losses, AP, learning rate and time of a training run, from the log that train.py '
-                     'writes, at any time while it goes on or after.', None, 'curves.png in that folder')
-    curves.add_argument('run', type=Path, help='folder that train.py saves in, such as weights')
-    samples = subject('samples', _samples, 'what a network learns from',
-                      'Draw augmented pictures with their boxes and masks, as train.py makes them.',
-                      Path('results/samples.jpg'), suffixes=PICTURES)
-    anchors = subject('anchors', _anchors, 'anchors against the boxes of a dataset',
-                      "Draw the sizes of a network's anchors and of a dataset's boxes, and how well these are covered.",
-                      Path('results/anchors.png'))
-    for each in (samples, anchors):
-        each.add_argument('annotations', type=Path, help='annotation file')
-        each.add_argument('images', type=Path, help='folder of its pictures')
-        each.add_argument('--backbone_name', choices=PRESETS, default='resnet50dcn', help='(default: %(default)s)')
-        each.add_argument('--input_size', type=int, default=550, help='pixels (default: %(default)s)')
-    samples.add_argument('--augmentation', choices=('full', 'light'), default='full', help='(default: %(default)s)')
-    samples.add_argument('--seed', type=_whole(0, 10 ** 9), default=0, help='(default: %(default)s)')
-    samples.add_argument('--number', type=_whole(1, MOST), default=12, help='of pictures (default: %(default)s)')
-    prototypes = subject('prototypes', _prototypes, 'what a mask is made of',
-                         'Draw the best detection in a picture, the prototypes, and its coefficient of each.',
-                         Path('results/prototypes.png'))
-    prototypes.add_argument('picture', type=Path, help='picture')
-    prototypes.add_argument('--model_path', default='weights/shapes.pd', help='checkpoint (default: %(default)s)')
-    args = parser.parse_args(argv)
-    args.out = args.out or args.run / 'curves.png'
-    return args
-
-
-def _whole(least, most):
-    """A type of flags: whole numbers in a range."""
-    def whole(text):
-        try:
-            value = int(text)
-        except ValueError:
-            value = None
-        if value is None or not least <= value <= most:
-            raise argparse.ArgumentTypeError(f'{text} is not a whole number from {least} to {most}')
-        return value
-    return whole
-
-
-# Each of these draws what the flags ask for: a callable that writes it to a path, and a list of str, a line for each
-# thing that was left out.
-
-def _curves(args):
-    return _writer(draw_curves(read_log(args.run / 'log.jsonl'), one_line(args.run))), []
-
-
-def _samples(args):
-    from data.images import write_picture
-    from data.loader import Batches
-    from visualization.plots import draw_samples
-    dataset, config = _dataset(args)
-    made = Batches(dataset, config, 1, args.seed, augmentation=args.augmentation)
-    batches = [made[step] for step in range(args.number)]
-    drawn = draw_samples(batches, dataset.classes.names, args.number)
-    return lambda out: write_picture(out, drawn), list(dict.fromkeys(
-        problem for batch in batches for problem in batch.problems))
-
-
-def _anchors(args):
-    from visualization.plots import draw_anchors
-    return _writer(draw_anchors(*_dataset(args))), []
-
-
-def _prototypes(args):
-    from data.images import read_picture
-    from prediction.predictor import Predictor
-    from visualization.plots import NothingFound, draw_prototypes
-    picture = read_picture(args.picture)
-    try:
-        return _writer(draw_prototypes(Predictor(args.model_path), picture)), []
-    except NothingFound as error:
-        raise ValueError(one_line(f'{args.picture}: {error}')) from None
-
-
-def _writer(figure):
-    def write(out):
-        encoded = io.BytesIO()
-        figure.savefig(encoded, format=out.suffix.lower()[1:])
-        with replacing(out, 'wb') as file:
-            file.write(encoded.getvalue())
-    return write
-
-
-def _dataset(args):
-    """The dataset and the network's `Config` that flags name."""
-    from data.coco import CocoDataset
-    dataset = CocoDataset(args.annotations, args.images)
-    return dataset, preset(args.backbone_name, input_size=args.input_size, num_classes=len(dataset.classes) + 1)
-
-
-if __name__ == '__main__':
-    from command_line import run
-    run(main)

@@ -1,4 +1,4 @@
-"""Pictures of what training and prediction are made of: augmented samples, anchors, prototypes."""
+"""Images of what training and prediction are made of: augmented samples, anchors, prototypes."""
 import cv2
 import numpy as np
 from pycocotools import mask as mask_api
@@ -6,24 +6,21 @@ from pycocotools import mask as mask_api
 from model.anchors import anchors
 from model.matcher import corners
 from model.postprocess import Detections, detect
+from system.errors import UserError
 from system.messages import one_line
-from tools.check import sheet
 from visualization.drawing import draw_detections
+from visualization.image_grid import sheet
 
 LEVELS = ('P3', 'P4', 'P5', 'P6', 'P7')
 MOST_BOXES = 5000  # to compare with the anchors
-CELLS = 9  # of the grid of pictures of prototypes: so many in a row
-
-
-class NothingFound(ValueError):
-    """There is no object in a picture. The message is the part of a line that tells so."""
+CELLS = 9  # of the grid of images of prototypes: so many in a row
 
 
 def draw_samples(batches, names, number):
-    """What the network learns from: augmented pictures with their boxes and masks.
+    """What the network learns from: augmented images with their boxes and masks.
 
     Args:
-        batches: `Batches`, of one picture each.
+        batches: `Batches`, of one image each.
         names: str for each class.
         number: how many.
     Returns:
@@ -33,11 +30,11 @@ def draw_samples(batches, names, number):
 
 
 def _draw_sample(batch, names):
-    picture, size = batch.pictures[0], batch.pictures.shape[1]
+    image, size = batch.images[0], batch.images.shape[1]
     masks = [cv2.resize(mask, (size, size), interpolation=cv2.INTER_NEAREST).astype(bool) for mask in batch.masks]
     scores, corner = np.ones(len(masks), np.float32), np.zeros((len(masks), 2), np.int64)
     objects = Detections(batch.classes, scores, scores, batch.boxes * size, masks, corner, (size, size))
-    return draw_detections(picture, objects, names, scores=False)
+    return draw_detections(image, objects, names, scores=False)
 
 
 def best_overlaps(dataset, config):
@@ -51,10 +48,10 @@ def best_overlaps(dataset, config):
         chosen; and the IoU of each with its best anchor, float64 [n].
     """
     size, boxes = config.input_size, []
-    for i, picture in enumerate(dataset.images):
+    for i, image in enumerate(dataset.images):
         objects = dataset.objects(i)
         regular = objects.boxes[:len(objects) - objects.num_crowds]
-        boxes.append(regular * size / np.array([picture.width, picture.height] * 2))
+        boxes.append(regular * size / np.array([image.width, image.height] * 2))
     boxes = np.concatenate(boxes).reshape(-1, 4)
     boxes = boxes[np.linspace(0, len(boxes) - 1, min(MOST_BOXES, len(boxes))).astype(int)].astype(np.float64)
     boxes[:, 2:] -= boxes[:, :2]
@@ -96,24 +93,24 @@ def draw_anchors(dataset, config):
     return figure
 
 
-def draw_prototypes(predictor, picture):
-    """What the mask of the best detection in a picture is made of (YOLACT, equation 1): matplotlib Figure.
+def draw_prototypes(predictor, image):
+    """What the mask of the best detection in an image is made of (YOLACT, equation 1): matplotlib Figure.
 
     The detection, and the prototypes in the order of the size of its coefficients.
 
     Args:
         predictor: `Predictor`.
-        picture: uint8 [h, w, 3], BGR.
+        image: uint8 [h, w, 3], BGR.
     Raises:
-        NothingFound: in the picture.
+        UserError: in the image.
     """
     from matplotlib.figure import Figure
-    boxes, scores, coefficients, prototypes = predictor.forward([predictor.prepare(picture)])[0]
+    boxes, scores, coefficients, prototypes = predictor.forward([predictor.prepare(image)])[0]
     best = scores[:, 1:].max(1)
     if best.max(initial=0) <= 0.05:
-        raise NothingFound('nothing was found in it')
+        raise UserError('nothing was found in it')
     anchor = int(best.argmax())
-    small = detect(boxes[[anchor]], scores[[anchor]], coefficients[[anchor]], prototypes, picture.shape[:2],
+    small = detect(boxes[[anchor]], scores[[anchor]], coefficients[[anchor]], prototypes, image.shape[:2],
                    score_threshold=0.05, max_detections=1)
     weights = coefficients[anchor]
     order = np.argsort(-np.abs(weights))
@@ -122,7 +119,7 @@ def draw_prototypes(predictor, picture):
     cells = figure.subplots(rows, CELLS, squeeze=False).ravel()
     for cell in cells:
         cell.set_axis_off()
-    _show(cells[0], draw_detections(picture, small.full(), predictor.classes.names)[:, :, ::-1], 'the best detection')
+    _show(cells[0], draw_detections(image, small.full(), predictor.classes.names)[:, :, ::-1], 'the best detection')
     _show(cells[1], 1 / (1 + np.exp(-prototypes @ weights)), 'its mask, whole', 'gray')
     for cell, k in zip(cells[2:], order):
         _show(cell, prototypes[:, :, k], f'{weights[k]:+.2f}', 'RdBu' if weights[k] < 0 else 'RdBu_r',

@@ -43,7 +43,7 @@ def weight(name, shape, seed=0):
 
 
 def image(height, width, seed=0):
-    """A smooth, colourful test picture. Returns uint8 array [height, width, 3], channels in BGR order."""
+    """A smooth, colourful test image. Returns uint8 array [height, width, 3], channels in BGR order."""
     rng = np.random.RandomState(1000 + seed)
     y, x = np.mgrid[0:height, 0:width].astype(np.float64)
     out = np.full((height, width, 3), 128.0)

@@ -1,4 +1,4 @@
-"""A folder of pictures of every kind that is damaged, and of good ones that look so."""
+"""A folder of images of every kind that is damaged, and of good ones that look so."""
 import io
 import os
 import struct
@@ -7,7 +7,7 @@ import zlib
 import numpy as np
 from PIL import Image
 
-CUT, NONE = 'copy', 'not a JPEG, PNG, BMP, WebP, TIFF or GIF picture'
+CUT, NONE = 'copy', 'not a JPEG, PNG, BMP, WebP, TIFF or GIF image'
 
 
 def pillow(photo):
@@ -29,8 +29,8 @@ def black_png(side):
     return png(side, side, bytes((1 + (side + 7) // 8) * side), bits=1, colours=0)
 
 
-def write_bad_pictures(folder):
-    """Writes the pictures.
+def write_bad_images(folder):
+    """Writes the images.
 
     Args:
         folder: Path of a folder.
@@ -77,18 +77,18 @@ def write_bad_pictures(folder):
 
 
 def write_what_is_no_file(folder):
-    """Makes what has the name of a picture and is something else: dict of its name to what is said of it."""
+    """Makes what has the name of an image and is something else: dict of its name to what is said of it."""
     (folder / 'folder.jpg').mkdir()
     (folder / 'dangling.jpg').symlink_to(folder / 'gone.jpg')
     (folder / 'loop.jpg').symlink_to(folder / 'pool.jpg')
     (folder / 'pool.jpg').symlink_to(folder / 'loop.jpg')
     os.mkfifo(folder / 'pipe.jpg')
-    return {'folder.jpg': 'a folder, not a picture', 'dangling.jpg': 'a link to a file that is gone',
+    return {'folder.jpg': 'a folder, not an image', 'dangling.jpg': 'a link to a file that is gone',
             'loop.jpg': 'cannot be read (Too many', 'pool.jpg': 'cannot be read (Too many', 'pipe.jpg': 'a pipe'}
 
 
 def saved(image, suffix, **options):
-    """The file that Pillow makes of a picture."""
+    """The file that Pillow makes of an image."""
     stream = io.BytesIO()
     image.save(stream, Image.registered_extensions()[f'.{suffix}'], **options)
     return stream.getvalue()

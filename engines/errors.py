@@ -1,0 +1,6 @@
+"""What an engine cannot do."""
+from system.errors import UserError
+
+
+class EngineError(UserError):
+    """An engine is missing, too old, or computes other numbers than Paddle. Where nobody asked for it, another is used."""
