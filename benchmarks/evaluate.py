@@ -27,7 +27,7 @@ from prediction.pipeline import in_batches, predict
 from prediction.predictor import Predictor
 from system.arguments import nonnegative_int, positive_int
 from system.cpu import default_workers
-from tests.data.golden_inputs import predictions
+from tests.golden.golden_inputs import predictions
 from tools.scene import draw_scene
 
 DRAWN = 20  # images, each of which is read many times

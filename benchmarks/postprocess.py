@@ -10,7 +10,7 @@ from benchmarks.public_code import CONFIGS, open_public_code
 from benchmarks.turns import take_turns
 from model.anchors import anchors
 from model.config import preset
-from tests.data.golden_inputs import predictions
+from tests.golden.golden_inputs import predictions
 
 HEIGHT, WIDTH = 480, 640
 

@@ -17,7 +17,7 @@ import numpy as np
 from benchmarks.public_code import CONFIGS, open_public_code
 from benchmarks.turns import alone, take_turns
 from model.config import PRESETS, preset
-from tests.data.golden_inputs import image, weight
+from tests.golden.golden_inputs import image, weight
 
 HEIGHT, WIDTH = 480, 640
 BACKGROUND = 14  # is added to its logit

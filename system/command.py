@@ -1,5 +1,6 @@
 """How a command runs and ends: one handler for everything that a user can mend."""
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from system.errors import UserError
 from system.messages import one_line
 
 ROOT = Path(__file__).resolve().parent.parent
-BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 2, 130, 141  # exit statuses
+BAD_INPUT, BROKEN_PIPE = 2, 141  # exit statuses
 
 
 def run(main: Callable[[], int]) -> NoReturn:
@@ -25,7 +26,7 @@ def exit_status(main: Callable[..., int], *arguments: object) -> int:
     Args:
         main: takes the arguments, such as a list of flags, and returns an exit status.
     Returns:
-        2 for a `UserError` or an `OSError`, 130 after Ctrl-C, 141 where nobody reads the output any more.
+        2 for a `UserError` or an `OSError`, 130 after Ctrl-C (128 and the number of the signal), 141 where nobody reads the output any more.
     """
     try:
         status = main(*arguments)
@@ -34,9 +35,10 @@ def exit_status(main: Callable[..., int], *arguments: object) -> int:
     except UserError as error:
         print(f'{program_name(main)}: error: {error}', file=sys.stderr)
         return BAD_INPUT
-    except KeyboardInterrupt:
-        print(f'{program_name(main)}: interrupted; files that were written are whole', file=sys.stderr)
-        return INTERRUPTED
+    except KeyboardInterrupt as stop:
+        print(f'{program_name(main)}: {stop}' if str(stop) else
+              f'{program_name(main)}: interrupted; files that were written are whole', file=sys.stderr)
+        return 128 + getattr(stop, 'signal', signal.SIGINT)
     except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE

@@ -1,0 +1,565 @@
+"""train.py as a process of its own, on a small network and images of shapes."""
+import dataclasses
+import importlib.util
+import json
+import math
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+import train
+from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, tensors_of
+from model.classes import Classes
+from model.config import preset
+from model.yolact import Yolact
+from tests.helpers import ROOT
+from tests.helpers.networks import SMALL
+from tools.shapes import write_dataset
+from training import checkpoints as saving
+from training.precision import Precision
+from training.recipe import FINETUNING
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('data')
+    write_dataset(folder, train=8, val=3, test=0, width=160, height=120)
+    broken = folder / 'train/shapes_0000003.jpg'
+    broken.write_bytes(broken.read_bytes()[:700])
+    return folder
+
+
+def flags(folder, **more):
+    """Flags of a short run, in order."""
+    usual = dict(pattern=0, backbone_name=SMALL['backbone_name'], input_size=256, batch_size=2, num_workers=1,
+                 log_interval=1, train_images_path=folder / 'train', valid_images_path=folder / 'val',
+                 train_anno_path=folder / 'annotations/instances_train.json',
+                 valid_anno_path=folder / 'annotations/instances_val.json')
+    return [f'--{name}={value}' if value is not True else f'--{name}' for name, value in {**usual, **more}.items()]
+
+
+def run(*arguments):
+    process = subprocess.run([sys.executable, ROOT / 'train.py', *arguments], capture_output=True, text=True)
+    return process.returncode, process.stderr.splitlines()
+
+
+def checkpoints(folder):
+    """Checkpoints by step."""
+    return {load_checkpoint(path).step: path for path in folder.glob('step*.pd')}
+
+
+@pytest.fixture(scope='module')
+def short_run(folder, tmp_path_factory):
+    """A run of six steps that saves every other, with its lines."""
+    out = tmp_path_factory.mktemp('run')
+    status, lines = run(*flags(folder, steps=6, save_interval=2, lr=0.01, lr_schedule='cosine', save_dir=out,
+                               eval=True))
+    assert status == 0, lines
+    return out, lines
+
+
+def test_checkpoints_are_named_by_step_epoch_and_loss(short_run):
+    out, _ = short_run
+    found = checkpoints(out)
+    assert sorted(found) == [2, 4, 6]
+    for step, path in found.items():
+        assert path.name.startswith(f'step{step:07d}-ep{step * 2 // 8:03d}-loss') and path.suffix == '.pd'
+        assert 1 < float(path.stem.partition('loss')[2]) < 1000
+        assert all(np.isfinite(tensor).all() for tensor in load_checkpoint(path).tensors.values())
+
+
+def test_lines_tell_every_loss(short_run):
+    _, lines = short_run
+    steps = [line for line in lines if line.startswith('step ')]
+    assert [line.split()[1] for line in steps] == [f'{step}/6' for step in range(1, 7)]
+    for line in steps:
+        words = line.split()
+        values = [float(words[words.index(name) + 1]) for name in ('box', 'mask', 'class', 'mask_iou', 'semantic')]
+        assert float(words[words.index('loss') + 1]) == pytest.approx(sum(values), abs=0.005)
+
+
+def test_the_log_file_has_a_line_for_each_step_and_evaluation(short_run):
+    out, lines = short_run
+    told = [json.loads(line) for line in (out / 'log.jsonl').read_text().splitlines()]
+    steps = [line for line in told if 'loss' in line]
+    assert [line['step'] for line in steps] == [1, 2, 3, 4, 5, 6]
+    for line in steps:
+        losses = [line[name] for name in ('box', 'mask', 'class', 'mask_iou', 'semantic')]
+        assert line['loss'] == pytest.approx(sum(losses))
+        assert 0 <= line['data_time'] <= line['step_time']
+    assert steps[2]['lr'] == pytest.approx(0.01 * (1 + math.cos(math.pi * 2 / 6)) / 2)
+    evaluations = [line for line in told if 'mask_ap' in line]
+    assert [line['step'] for line in evaluations] == [4, 6]  # an epoch is four steps
+    assert all(-1 <= line['box_ap'] <= 1 for line in evaluations)
+
+
+def test_visualdl_gets_every_number_of_the_log(folder, tmp_path, capsys):
+    if importlib.util.find_spec('visualdl') is None:
+        line = complaint(capsys, *flags(folder, steps=2, visualdl=True, save_dir=tmp_path))
+        assert line == '--visualdl: VisualDL is not installed; pip install visualdl'
+        pytest.skip('VisualDL is not installed')
+    from visualdl import LogReader
+    status, lines = run(*flags(folder, steps=2, visualdl=True, save_dir=tmp_path))
+    assert status == 0, lines
+    told = [json.loads(line) for line in (tmp_path / 'log.jsonl').read_text().splitlines()]
+    reader = LogReader(logdir=str(tmp_path / 'visualdl'))
+    for name in told[0].keys() - {'time', 'step'}:
+        found = reader.get_log_data('scalar', str(tmp_path / 'visualdl'), name)
+        assert [(step, pytest.approx(value)) for step, _, _, value in found] == [(line['step'], line[name])
+                                                                                for line in told]
+
+
+def test_the_best_checkpoint_is_kept_apart(folder, tmp_path):
+    network = Yolact(preset(**SMALL))
+    optimizer = train.make_optimizer(network, {})
+    other = 'best-step0000006-ap0.9000.pd'  # of a run before
+    (tmp_path / other).mkdir()
+
+    def evaluate_at(start, *evaluations):
+        best = saving.best_until(tmp_path, start)
+        state = train.Run(network, optimizer, None, Precision(), FINETUNING, start, best)
+        for step, ap in evaluations:
+            saving.keep_best(tmp_path, state, Classes([*'abcdefgh'], range(8)), step, 0, ap)
+        return {path.name for path in tmp_path.iterdir()}
+
+    assert evaluate_at(0, (4, 0.1), (8, 0.3), (12, 0.2)) == {other, 'best-step0000008-ap0.3000.pd'}
+    assert load_checkpoint(tmp_path / 'best-step0000008-ap0.3000.pd').step == 8
+    (tmp_path / other).rmdir()
+    assert evaluate_at(12, (16, 0.3)) == {'best-step0000008-ap0.3000.pd'}
+    assert evaluate_at(16, (20, 0.4)) == {'best-step0000020-ap0.4000.pd'}
+
+
+def test_averaged_weights_are_saved_predict_and_go_on(folder, tmp_path):
+    status, lines = run(*flags(folder, steps=3, save_interval=1, lr=0.01, ema=0.6, save_dir=tmp_path / 'a'))
+    assert status == 0, lines
+    found = {step: load_checkpoint(path, training=True) for step, path in checkpoints(tmp_path / 'a').items()}
+    for step in (2, 3):
+        decay = min(0.6, step / (step + 9))
+        for name, value in found[step].averaged.items():
+            expected = decay * found[step - 1].averaged[name] + (1 - decay) * found[step].tensors[name]
+            np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-6, err_msg=name)
+    predicting = load_checkpoint(checkpoints(tmp_path / 'a')[3])
+    for name, value in predicting.tensors.items():
+        np.testing.assert_array_equal(value, found[3].averaged[name])
+    status, lines = run(*flags(folder, pattern=1, model_path=checkpoints(tmp_path / 'a')[2], steps=3,
+                               save_dir=tmp_path / 'b'))
+    assert status == 0, lines
+    resumed = load_checkpoint(checkpoints(tmp_path / 'b')[3], training=True)
+    for name, value in resumed.averaged.items():
+        np.testing.assert_array_equal(value, found[3].averaged[name])
+
+
+def test_frozen_batch_norm_stays_as_it_is(folder, short_run, tmp_path):
+    before = load_checkpoint(checkpoints(short_run[0])[6]).tensors
+    status, lines = run(*flags(folder, pattern=1, model_path=checkpoints(short_run[0])[6], steps=8, freeze_bn='true',
+                               save_dir=tmp_path))
+    assert status == 0, lines
+    after = load_checkpoint(checkpoints(tmp_path)[8]).tensors
+    kept = {name for name in before if np.array_equal(before[name], after[name])}
+    norms = {name.removesuffix('._mean') for name in before if name.endswith('._mean')}
+    assert len(norms) == 20
+    assert kept >= {f'{name}.{part}' for name in norms for part in ('weight', 'bias', '_mean', '_variance')}
+    assert 'backbone.conv1.weight' not in kept
+
+
+@pytest.mark.parametrize('loss', ['focal_loss', 'ghm_c_loss'])
+def test_losses_of_sigmoid_scores_are_remembered(folder, tmp_path, loss, capsys):
+    status, lines = run(*flags(folder, steps=2, conf_loss=loss, save_dir=tmp_path))
+    assert status == 0, lines
+    checkpoint = load_checkpoint(checkpoints(tmp_path)[2])
+    assert (checkpoint.config.scores, checkpoint.recipe['conf_loss']) == ('sigmoid', loss)
+    again = flags(folder, pattern=1, model_path=checkpoints(tmp_path)[2], steps=3, save_dir=tmp_path)
+    assert 'trains softmax scores, but ' in complaint(capsys, *again, '--conf_loss=ce_loss')
+    status, lines = run(*again)
+    assert status == 0, lines
+    assert load_checkpoint(checkpoints(tmp_path)[3]).recipe['conf_loss'] == loss
+
+
+def test_a_damaged_image_is_named_once_and_does_not_stop_a_run(short_run):
+    _, lines = short_run
+    assert sum('shapes_0000003.jpg' in line for line in lines) == 1
+    assert 'images that were skipped: 1' in lines
+
+
+def test_eval_prints_average_precision_at_each_epoch_and_at_the_end(short_run):
+    _, lines = short_run
+    assert sum(line.startswith('  mask |') for line in lines) == 2
+    assert not any('%|' in line for line in lines)  # a bar, which is for terminals
+
+
+def test_a_run_that_is_killed_in_its_eleventh_step_ends_as_an_undisturbed_one_to_the_bit(folder, tmp_path):
+    changes = dict(steps=20, save_interval=10, num_workers=2, lr=1e-3, lr_schedule='cosine', ema=0.9, seed=3,
+                   batch_size=3, pos_threshold=0.6, neg_threshold=0.3, conf_loss='ohem_loss', negpos_ratio=2)
+    status, lines = run(*flags(folder, **changes, save_dir=tmp_path / 'undisturbed'))
+    assert status == 0, lines
+    process = subprocess.Popen([sys.executable, ROOT / 'train.py',
+                                *flags(folder, **changes, save_dir=tmp_path / 'killed')],
+                               stderr=subprocess.PIPE, text=True)
+    while not process.stderr.readline().startswith('saved '):
+        assert process.poll() is None
+    process.kill()
+    process.communicate()
+    path, = checkpoints(tmp_path / 'killed').values()
+    status, lines = run('--pattern=1', f'--model_path={path}', f'--save_dir={tmp_path / "killed"}',
+                        f'--train_images_path={folder / "train"}',
+                        f'--train_anno_path={folder / "annotations/instances_train.json"}')
+    assert status == 0, lines
+    undisturbed, resumed = (checkpoints(tmp_path / name)[20] for name in ('undisturbed', 'killed'))
+    assert undisturbed.name.partition('-loss')[0] == resumed.name.partition('-loss')[0]
+    for name in ('model', 'optimizer', 'averaged'):
+        expected, found = (load_file(path / f'{name}.safetensors') for path in (undisturbed, resumed))
+        assert expected.keys() == found.keys()
+        for key in expected:
+            np.testing.assert_array_equal(found[key], expected[key], key)
+    assert (load_file(resumed / 'averaged.safetensors')['fpn.lat_layers.0.weight']
+            != load_file(resumed / 'model.safetensors')['fpn.lat_layers.0.weight']).any()
+
+
+def in_small_space(megabytes, folder, copy, *command):
+    """Run a command that finds a disk of a few MB at a folder, of which a copy is made in the end."""
+    script = f'mount -t tmpfs -o size={megabytes}m none "$0" && {{ "$@"; status=$?; cp -r "$0" {copy}; exit $status; }}'
+    return subprocess.run(['unshare', '--map-root-user', '--mount', 'sh', '-c', script, folder, *command],
+                          capture_output=True, text=True)
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_whole(folder, tmp_path):
+    (tmp_path / 'small').mkdir()
+    if in_small_space(1, tmp_path / 'small', tmp_path / 'nothing', 'true').returncode:
+        pytest.skip('no small disk can be made here')
+    done = in_small_space(40, tmp_path / 'small', tmp_path / 'copy', sys.executable, ROOT / 'train.py',
+                          *flags(folder, steps=6, save_interval=1, save_dir=tmp_path / 'small'))
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].endswith(': No space left on device; the last checkpoint is whole')
+    assert 'Traceback' not in done.stderr
+    saved = checkpoints(tmp_path / 'copy')
+    assert sorted(saved) == list(range(1, len(saved) + 1)) and 1 <= len(saved) < 6
+    assert all(load_checkpoint(path, training=True).velocity for path in saved.values())
+
+
+def test_a_folder_that_becomes_read_only_leaves_the_last_checkpoint_whole(folder, tmp_path):
+    (tmp_path / 'small').mkdir()
+    if in_small_space(1, tmp_path / 'small', tmp_path / 'nothing', 'mount', '-o', 'remount,ro', tmp_path / 'small'
+                      ).returncode:
+        pytest.skip('no folder can be made read-only here')
+    script = f"""said={tmp_path / 'said'}; "$@" 2> $said & run=$!
+until grep -q ^saved $said; do kill -0 $run || exit; sleep 0.01; done
+until mount -o remount,ro {tmp_path / 'small'}; do sleep 0.001; done
+wait $run"""
+    done = in_small_space(600, tmp_path / 'small', tmp_path / 'copy', 'sh', '-c', script, 'sh', sys.executable,
+                          ROOT / 'train.py', *flags(folder, steps=30, save_interval=2, save_dir=tmp_path / 'small'))
+    said = (tmp_path / 'said').read_text()
+    assert done.returncode == 2, said
+    assert said.splitlines()[-1].endswith(': Read-only file system; the last checkpoint is whole')
+    assert said.count('train.py: error: ') == 1 and 'Traceback' not in said
+    saved = checkpoints(tmp_path / 'copy')
+    assert list(saved)
+    assert all(load_checkpoint(path, training=True).velocity for path in saved.values())
+
+
+def test_a_folder_that_is_removed_under_a_run_is_made_again(folder, tmp_path):
+    process = subprocess.Popen([sys.executable, ROOT / 'train.py',
+                                *flags(folder, steps=8, save_interval=2, save_dir=tmp_path / 'out')],
+                               stderr=subprocess.PIPE, text=True)
+    while not process.stderr.readline().startswith('saved '):
+        assert process.poll() is None
+    shutil.rmtree(tmp_path / 'out')
+    _, rest = process.communicate()
+    assert process.returncode == 0, rest
+    assert sorted(checkpoints(tmp_path / 'out')) == [4, 6, 8]
+    told = [json.loads(line)['step'] for line in (tmp_path / 'out/log.jsonl').read_text().splitlines()]
+    assert told == list(range(told[0], 9)) and told[0] <= 4
+
+
+def hear_all_signals():
+    """Also those that this process was told to ignore, as nohup does, and would hand on."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def start(*arguments):
+    """A run that has done its second step, and may go on for long."""
+    process = subprocess.Popen([sys.executable, ROOT / 'train.py', *arguments], stderr=subprocess.PIPE, text=True,
+                               start_new_session=True, preexec_fn=hear_all_signals)
+    for line in process.stderr:
+        if line.startswith('step 2/'):
+            return process
+    raise AssertionError(f'ended with {process.wait()}')
+
+
+def descendants(pid):
+    """Processes that a process started."""
+    parents = {}
+    for stat in Path('/proc').glob('[0-9]*/stat'):
+        try:
+            _, _, fields = stat.read_text().rpartition(') ')
+        except OSError:
+            continue  # it has just ended
+        parents[int(stat.parent.name)] = int(fields.split()[1])
+    return [child for child, parent in parents.items() if parent == pid]
+
+
+@pytest.mark.parametrize('number, whole_group', [(signal.SIGINT, True), (signal.SIGTERM, False)])
+def test_a_run_that_is_asked_to_stop_saves_and_goes_on_later(folder, tmp_path, number, whole_group):
+    process = start(*flags(folder, steps=1000, num_workers=2, save_dir=tmp_path))
+    (os.killpg if whole_group else os.kill)(process.pid, number)
+    _, rest = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, rest
+    assert 'Traceback' not in rest and 'stopping after this step' in rest
+    (step, path), = checkpoints(tmp_path).items()
+    assert f'saved {path}' in rest
+    status, lines = run(*flags(folder, pattern=1, model_path=path, steps=step + 1, save_dir=tmp_path))
+    assert status == 0, lines
+    assert sorted(checkpoints(tmp_path)) == [step, step + 1]
+
+
+def test_a_run_goes_on_when_nobody_reads_what_it_says_and_saves_when_the_terminal_is_closed(folder, tmp_path):
+    process = start(*flags(folder, steps=1000, save_dir=tmp_path, save_interval=3))
+    process.stderr.close()
+    deadline = time.time() + 60
+    while not checkpoints(tmp_path):
+        assert process.poll() is None and time.time() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(timeout=60) == 128 + signal.SIGHUP
+    last = [json.loads(line)['step'] for line in (tmp_path / 'log.jsonl').read_text().splitlines()][-1]
+    assert last in checkpoints(tmp_path) and last > 3
+
+
+def test_an_evaluation_is_left_when_the_run_is_to_stop(folder, tmp_path):
+    """The first epoch ends with the second step; a thousand images would take minutes."""
+    content = json.loads((folder / 'annotations/instances_val.json').read_text())
+    image = content['images'][0]
+    content['images'] = [{**image, 'id': id} for id in range(1000)]
+    content['annotations'] = [{**content['annotations'][0], 'image_id': 0}]
+    (tmp_path / 'many.json').write_text(json.dumps(content))
+    process = start(*flags(folder, steps=1000, batch_size=4, save_interval=2, eval=True,
+                           valid_anno_path=tmp_path / 'many.json', valid_images_path=folder / 'val',
+                           save_dir=tmp_path / 'out'))
+    time.sleep(3)
+    process.send_signal(signal.SIGTERM)
+    _, rest = process.communicate(timeout=30)
+    assert process.returncode == 128 + signal.SIGTERM, rest
+    assert 'the evaluation is left out' in rest and 'Traceback' not in rest
+    assert sorted(checkpoints(tmp_path / 'out')) == [2, 3]
+
+
+def test_stopping_twice_stops_at_once(folder, tmp_path):
+    process = start(*flags(folder, steps=1000, batch_size=16, save_dir=tmp_path))
+    process.send_signal(signal.SIGTERM)
+    assert process.stderr.readline().startswith('stopping after this step')
+    process.send_signal(signal.SIGTERM)
+    _, rest = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert rest.splitlines()[-1] == 'train.py: stopped at once; the last checkpoint is whole'
+
+
+@pytest.mark.skipif(not Path('/proc/self/stat').exists(), reason='looks at processes as Linux shows them')
+def test_a_killed_run_leaves_no_processes_behind(folder, tmp_path):
+    process = start(*flags(folder, steps=1000, num_workers=2, save_dir=tmp_path))
+    workers = descendants(process.pid)
+    assert len(workers) == 2
+    process.kill()
+    process.communicate()
+    deadline = time.time() + 20
+    while any(Path(f'/proc/{worker}').exists() for worker in workers) and time.time() < deadline:
+        time.sleep(0.1)
+    assert not any(Path(f'/proc/{worker}').exists() for worker in workers)
+
+
+def test_a_loss_that_is_never_finite_stops_the_run_with_finite_weights(folder, tmp_path):
+    status, lines = run(*flags(folder, steps=50, lr=1e30, save_dir=tmp_path))
+    assert status == 2
+    assert lines[-1].startswith('train.py: error: the loss was not finite in 10 steps in a row; ')
+    assert sum(' is skipped: ' in line for line in lines) == 10
+    path, = checkpoints(tmp_path).values()
+    checkpoint = load_checkpoint(path, training=True)
+    for tensors in (checkpoint.tensors, checkpoint.velocity):
+        assert all(np.isfinite(tensor).all() for tensor in tensors.values())
+
+
+def test_a_step_without_a_finite_loss_is_not_taken(folder, tmp_path, capsys, monkeypatch):
+    from model.losses import Criterion
+    calls = []
+
+    class Faulty(Criterion):
+        def __call__(self, network, outputs, *rest):
+            calls.append(1)
+            losses = super().__call__(network, outputs, *rest)
+            return {**losses, 'mask': losses['mask'] * np.nan} if len(calls) == 2 else losses
+
+    monkeypatch.setattr('model.losses.Criterion', Faulty)
+    assert train.main(flags(folder, steps=3, num_workers=0, save_interval=1, save_dir=tmp_path)) == 0
+    lines = capsys.readouterr().err.splitlines()
+    skipped, = (line for line in lines if line.startswith('step 2 is skipped: mask not finite; images '))
+    assert len(skipped.partition('images ')[2].split(', ')) == 2
+    assert 'steps that were skipped: 1' in lines
+    told = [json.loads(line) for line in (tmp_path / 'log.jsonl').read_text().splitlines()]
+    assert [line['step'] for line in told] == [1, 2, 3] and told[1]['not_finite'] == ['mask']
+    assert ', '.join(map(str, told[1]['image_ids'])) == skipped.partition('images ')[2]
+    found = {step: load_file(path / 'model.safetensors') for step, path in checkpoints(tmp_path).items()}
+    for name in found[1]:
+        np.testing.assert_array_equal(found[1][name], found[2][name], name)  # batch norm's statistics too
+    assert any(np.any(found[2][name] != found[3][name]) for name in found[3])
+
+
+@pytest.mark.filterwarnings('ignore:amp_guard')  # which changes nothing on a CPU
+def test_gradients_that_overflow_cost_their_step_alone(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr('model.mixed_precision.half_precision', lambda: 'float16')
+    monkeypatch.setattr('training.precision.FIRST_SCALE', 2.0 ** 121)
+    assert train.main(flags(folder, steps=9, num_workers=0, save_interval=9, amp='O1', save_dir=tmp_path)) == 0
+    lines = capsys.readouterr().err.splitlines()
+    skipped = [line for line in lines if ' is skipped: gradient not finite; ' in line]
+    assert 1 <= len(skipped) <= 7
+    taken = [line for line in lines if re.match(r'step \d/9 ', line)]
+    assert len(taken) == 9 - len(skipped)
+    tensors = load_checkpoint(checkpoints(tmp_path)[9]).tensors
+    assert all(np.isfinite(tensor).all() for tensor in tensors.values())
+
+
+def test_a_converted_checkpoint_starts_where_it_is_told(folder, tmp_path):
+    dataset = train.CocoDataset(folder / 'annotations/instances_train.json', folder / 'train')
+    network = Yolact(preset(**SMALL))
+    save_checkpoint(tmp_path / 'pretrained', Checkpoint(network.config, dataset.classes, tensors_of(network)))
+    status, lines = run(*flags(folder, pattern=1, model_path=tmp_path / 'pretrained', initial_step=800_000,
+                               steps=800_002, save_dir=tmp_path / 'out', conf_loss='ohem_loss'))
+    assert status == 0, lines
+    assert list(checkpoints(tmp_path / 'out')) == [800_002]
+    assert all(' lr 1.00e-04 ' in line for line in lines if line.startswith('step '))
+
+
+@pytest.mark.parametrize('line, step, folder_of_weights', [
+    ('nohup python train.py --initial_step=800000 --steps=830000 --conf_loss=ce_loss --pattern=1 '
+     '--model_path=./pretrained_resnet50dcn>> train.txt 2>&1 &', None, 'pretrained_resnet50dcn'),
+    ('nohup python train.py --initial_step=1066300 --steps=1230000 --conf_loss=ce_loss --pattern=1 '
+     '--model_path=./weights/step1066300-ep073-loss5.715.pd>> train.txt 2>&1 &', 1066300,
+     'weights/step1066300-ep073-loss5.715.pd')])
+def test_lines_as_they_are_typed(folder, tmp_path, line, step, folder_of_weights):
+    here = tmp_path / 'here'
+    (here / 'weights').mkdir(parents=True)
+    (tmp_path / 'COCO/annotations').mkdir(parents=True)
+    (here / 'train.py').symlink_to(ROOT / 'train.py')
+    (tmp_path / 'COCO/train2017').symlink_to(folder / 'train')
+    (tmp_path / 'COCO/annotations/instances_train2017.json').symlink_to(folder / 'annotations/instances_train.json')
+    dataset = train.CocoDataset(folder / 'annotations/instances_train.json', folder / 'train')
+    network = Yolact(preset(**SMALL))
+    save_checkpoint(here / folder_of_weights, Checkpoint(network.config, dataset.classes, tensors_of(network),
+                                                         step=step))
+    environment = {**os.environ, 'PATH': f'{Path(sys.executable).parent}:{os.environ["PATH"]}'}
+    process = int(subprocess.run(['sh', '-c', f'{line}\necho $!'], cwd=here, env=environment, text=True, check=True,
+                                 capture_output=True).stdout)
+    said, deadline = here / 'train.txt', time.time() + 60
+    while 'images, 8 classes' not in said.read_text() and time.time() < deadline:
+        time.sleep(0.1)
+    os.kill(process, signal.SIGTERM)
+    while 'saved weights/' not in said.read_text() and time.time() < deadline:
+        time.sleep(0.1)
+    new, = {*(here / 'weights').glob('step*.pd')} - {here / folder_of_weights}
+    saved = load_checkpoint(new, training=True)
+    assert saved.step == int(line.partition('--initial_step=')[2].split()[0]) + 1
+    steps = int(line.partition('--steps=')[2].split()[0])
+    assert train.Recipe(**saved.recipe) == dataclasses.replace(FINETUNING, steps=steps)
+
+
+def test_a_kill_while_a_checkpoint_is_removed_leaves_no_half_of_one(tmp_path):
+    """Half of one would be the newest by its date, and one without its averaged weights even loads."""
+    script = ('import os, signal, shutil\nfrom training import saving\nfrom pathlib import Path\n'
+              'remove = os.unlink\n'
+              'def half(*arguments, **more):\n    remove(*arguments, **more)\n'
+              '    os.kill(os.getpid(), signal.SIGKILL)\n'
+              'os.unlink = half\n'
+              'saving.prune(Path("."))\n')
+    for step in range(16):
+        path = tmp_path / f'step{step:07d}-ep000-loss5.000.pd'
+        path.mkdir()
+        for name in ('meta.json', 'model.safetensors', 'averaged.safetensors'):
+            (path / name).write_text('')
+        os.utime(path, (step, step))
+    killed = subprocess.run([sys.executable, '-c', script], cwd=tmp_path, env={**os.environ, 'PYTHONPATH': f'{ROOT}'})
+    assert killed.returncode == -signal.SIGKILL
+    assert sorted(path.name for path in tmp_path.glob('step*')) == [
+        f'step{step:07d}-ep000-loss5.000.pd' for step in range(1, 16)]
+    assert all(len(list(path.iterdir())) == 3 for path in tmp_path.glob('step*'))
+    assert len(list(tmp_path.glob('.step0000000*.draft'))) == 1  # to be removed when no one can be at it any more
+
+
+def test_only_the_newest_15_checkpoints_are_kept_and_nothing_else_is_touched(tmp_path):
+    for name in ('shapes.pd', 'best-step0000001-ap0.1000.pd'):
+        (tmp_path / name).mkdir()
+    (tmp_path / 'step-notes.txt').write_text('mine')
+    for step in range(17):
+        (tmp_path / f'step{step:07d}-ep000-loss5.000.pd').mkdir()
+        os.utime(tmp_path / f'step{step:07d}-ep000-loss5.000.pd', (step, step))
+        saving.prune(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        'best-step0000001-ap0.1000.pd', 'shapes.pd', 'step-notes.txt',
+        *(f'step{step:07d}-ep000-loss5.000.pd' for step in range(2, 17))]
+
+
+def complaint(capsys, *arguments):
+    """The last line of a run that stops at once with exit status 2."""
+    assert train.main([str(argument) for argument in arguments]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert sum(line.startswith('train.py: error: ') for line in lines) == 1
+    return lines[-1].removeprefix('train.py: error: ')
+
+
+@pytest.mark.parametrize('change, message', [
+    ('--lr=-1', '-1 is not a number above 0'), ('--lr=nan', 'nan is not a number above 0'),
+    ('--lr=inf', 'inf is not a number above 0'), ('--num_workers=-1', '-1 is not 0 or more'),
+    ('--seed=-1', '-1 is not 0 or more'), ('--initial_step=-1', '-1 is not 0 or more'),
+    ('--model_path=x', '--pattern=0 starts from scratch and takes no --model_path')])
+def test_flags_that_mean_nothing_are_refused(folder, change, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        train.main([*flags(folder), change])
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize('changes, message', [
+    (dict(train_anno_path='none.json'), 'none.json: cannot be read'),
+    (dict(train_images_path='none'), 'none: no such folder'),
+    (dict(num_classes=81), '--num_classes=81, but '),
+    (dict(amp='O1', use_gpu='false'), '--amp=O1 needs a GPU with half precision, and this is cpu; leave it out'),
+    (dict(input_size=255), 'input size 255 is outside 256 to 1100'),
+    (dict(initial_step=5, steps=5), 'step 5 is done, and --steps=5 asks for no more'),
+    (dict(neg_threshold=0.6), '--neg_threshold=0.6 is above --pos_threshold=0.5'),
+    (dict(pattern=1), 'pretrained_resnet50dcn: no such checkpoint'),
+    (dict(backbone_weights='none'), 'none: no such checkpoint')])
+def test_what_cannot_work_is_one_line(folder, changes, message, capsys):
+    assert message in complaint(capsys, *flags(folder, **changes))
+
+
+def test_a_folder_that_cannot_be_made_is_told_before_the_work(folder, tmp_path, capsys):
+    (tmp_path / 'file').write_text('')
+    line = complaint(capsys, *flags(folder, save_dir=tmp_path / 'file/weights'))
+    assert line.startswith(f'{tmp_path}/file') and 'Not a directory' in line
+
+
+def test_a_step_other_than_the_checkpoints_is_refused(folder, short_run, capsys):
+    out, _ = short_run
+    line = complaint(capsys, *flags(folder, pattern=1, model_path=checkpoints(out)[4], initial_step=3))
+    assert 'was saved at step 4, not at --initial_step=3' in line
+
+
+def test_weights_of_other_classes_are_refused(folder, short_run, tmp_path, capsys):
+    out, _ = short_run
+    content = json.loads((folder / 'annotations/instances_train.json').read_text())
+    content['categories'][0]['name'] = 'donut'
+    (tmp_path / 'other.json').write_text(json.dumps(content))
+    line = complaint(capsys, *flags(folder, pattern=1, model_path=checkpoints(out)[4],
+                                    train_anno_path=tmp_path / 'other.json'))
+    assert "'donut' (id 3) against 'ring' (id 3); to train new classes from these weights, use --pattern=0" in line
+
+
+def test_another_network_than_the_checkpoints_is_refused(folder, short_run, capsys):
+    out, _ = short_run
+    line = complaint(capsys, *flags(folder, pattern=1, model_path=checkpoints(out)[4], mask_dim=16))
+    assert '--mask_dim=16, but ' in line and ' has 32; leave the flag out' in line
