@@ -1,37 +1,39 @@
-"""Types of flags, for argparse: each raises an error that says what a value may be."""
+"""Types of command-line flags for argparse. Each raises an error that says which values are allowed."""
 import argparse
+import functools
 import math
+from collections.abc import Callable
 from pathlib import Path
 
-MAX_WHOLE_NUMBER = 10 ** 9  # no flag has a use for more
+MAX_INT = 10 ** 9  # no flag has a use for more
 
 
 def nonempty_path(text: str) -> Path:
     """A file or a folder."""
-    if not text:  # Path would make it the current folder
+    if not text:  # Path('') is the current folder
         raise argparse.ArgumentTypeError('is empty; name one')
     return Path(text)
 
 
 def fraction(text: str) -> float:
-    """From 0 to 1."""
-    value = float(text)
+    """A number from 0 to 1."""
+    value = _float(text)
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f'{text} is not from 0 to 1')
     return value
 
 
 def decay(text: str) -> float:
-    """From 0 to less than 1."""
+    """A number from 0 to less than 1, as the decay of an EMA."""
     value = fraction(text)
     if value == 1:
         raise argparse.ArgumentTypeError(f'{text} is not less than 1')
     return value
 
 
-def positive(text: str) -> float:
-    """A number above 0."""
-    value = float(text)
+def positive_float(text: str) -> float:
+    """A finite number above 0."""
+    value = _float(text)
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f'{text} is not a number above 0')
     return value
@@ -39,25 +41,40 @@ def positive(text: str) -> float:
 
 def positive_int(text: str) -> int:
     """A whole number from 1."""
-    return _whole_number(1, text)
+    return _int(text, minimum=1)
 
 
 def nonnegative_int(text: str) -> int:
     """A whole number from 0."""
-    return _whole_number(0, text)
+    return _int(text, minimum=0)
 
 
-def _whole_number(least: int, text: str) -> int:
-    value = int(text)
-    if value < least:
-        raise argparse.ArgumentTypeError(f'{text} is not {least} or more')
-    if value > MAX_WHOLE_NUMBER:
-        raise argparse.ArgumentTypeError(f'{text} is more than {MAX_WHOLE_NUMBER}')
-    return value
+def int_in_range(minimum: int, maximum: int) -> Callable[[str], int]:
+    """The type of whole numbers from minimum to maximum, both included."""
+    return functools.partial(_int, minimum=minimum, maximum=maximum)
 
 
 def boolean(text: str) -> bool:
-    """true or false."""
+    """true or false, 1 or 0, in upper or lower case."""
     if text.lower() not in ('true', 'false', '1', '0'):
         raise argparse.ArgumentTypeError(f'{text} is not true or false')
     return text.lower() in ('true', '1')
+
+
+def _float(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f'{text!r} is not a number') from None
+
+
+def _int(text: str, minimum: int, maximum: int = MAX_INT) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number') from None
+    if value < minimum:
+        raise argparse.ArgumentTypeError(f'{text} is not {minimum} or more')
+    if value > maximum:
+        raise argparse.ArgumentTypeError(f'{text} is more than {maximum}')
+    return value

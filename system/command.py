@@ -1,50 +1,61 @@
-"""How a command runs and ends: one handler for everything that a user can mend."""
+"""Running a command: one handler for all errors that the user can fix, and the exit status."""
+import contextlib
 import os
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from system.errors import UserError
 from system.messages import one_line
 
 ROOT = Path(__file__).resolve().parent.parent
-BAD_INPUT, BROKEN_PIPE = 2, 141  # exit statuses
+USER_ERROR, BROKEN_PIPE = 2, 141  # exit statuses
+INTERRUPTED = 'interrupted; files that were written are complete'
 
 
 def run(main: Callable[[], int]) -> NoReturn:
-    """End the process with the exit status of a command."""
+    """Run a command, and end the process with its exit status."""
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors='backslashreplace')  # a file may have a name that the terminal cannot show
-    sys.exit(exit_status(main))
+        if hasattr(stream, 'reconfigure'):
+            stream.reconfigure(errors='backslashreplace')  # a file's name may hold what the terminal cannot show
+    status = exit_status(main)
+    for stream in (sys.stdout, sys.stderr):
+        if stream:
+            _discard_if_unwritable(stream)
+    sys.exit(status)
 
 
 def exit_status(main: Callable[..., int], *arguments: object) -> int:
-    """What a command's `main` returns, or the status of its error, which is told in one line.
+    """Run a command's `main`, and print its error, if there is one, as one line on standard error.
+
+    An `OSError` without an errno is not the file system's, and passes: Paddle raises CUDA errors so.
 
     Args:
         main: takes the arguments, such as a list of flags, and returns an exit status.
     Returns:
-        2 for a `UserError` or an `OSError`, 130 after Ctrl-C (128 and the number of the signal), 141 where nobody reads the output any more.
+        What `main` returns; 2 for a `UserError` or `OSError`; 130 for Ctrl-C and 128 + its number for other signals;
+        141 if whoever reads the output, such as `head`, has closed the pipe.
     """
     try:
         status = main(*arguments)
-        sys.stdout.flush()
+        if sys.stdout:  # it is None where it was closed
+            sys.stdout.flush()  # a full disk shows now
         return status
     except UserError as error:
-        print(f'{program_name(main)}: error: {error}', file=sys.stderr)
-        return BAD_INPUT
+        _print_error(f'{program_name(main)}: error: {error}')
+        return USER_ERROR
     except KeyboardInterrupt as stop:
-        print(f'{program_name(main)}: {stop}' if str(stop) else
-              f'{program_name(main)}: interrupted; files that were written are whole', file=sys.stderr)
+        _print_error(f'{program_name(main)}: {str(stop) or INTERRUPTED}')
         return 128 + getattr(stop, 'signal', signal.SIGINT)
-    except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:
         return BROKEN_PIPE
     except OSError as error:
-        print(f'{program_name(main)}: error: {_explain(error)}', file=sys.stderr)
-        return BAD_INPUT
+        if error.errno is None:
+            raise
+        _print_error(f'{program_name(main)}: error: {_explain(error)}')
+        return USER_ERROR
 
 
 def program_name(main: Callable[..., int]) -> str:
@@ -55,6 +66,19 @@ def program_name(main: Callable[..., int]) -> str:
     return '.'.join(path.relative_to(ROOT).with_suffix('').parts)
 
 
+def _print_error(message: str) -> None:
+    with contextlib.suppress(OSError):  # a terminal that was closed
+        print(message, file=sys.stderr, flush=True)
+
+
+def _discard_if_unwritable(stream: TextIO) -> None:
+    """Drop what a stream still holds if it cannot be written. Python would fail over it once more when it exits."""
+    try:
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 def _explain(error: OSError) -> str:
-    place = f'{one_line(error.filename)}: ' if error.filename else ''
-    return f'{place}{error.strerror or one_line(error)}; check the path, its permissions and the room on the disk'
+    file = f'{one_line(error.filename)}: ' if error.filename else ''
+    return f'{file}{error.strerror}; check the path, its permissions and the room on the disk'

@@ -1,128 +1,164 @@
-"""One network trained by several processes, one for each device, that Paddle's launcher starts."""
+"""Data-parallel training: one process per device, started by Paddle's launcher. Rank 0 is the main process."""
 import contextlib
 import itertools
 import math
 import os
 import socket
 import time
+from collections.abc import Callable, Iterable, Iterator
 from multiprocessing import connection
+from typing import Protocol
 
 import paddle
 import paddle.distributed as dist
-from paddle.distributed.parallel import core
 
 from system.errors import UserError
 
-PATIENCE = 60  # seconds for others to do what takes them none
-_meetings = itertools.count()
-_lifelines = []  # connections that say nothing, and end with the processes at their other ends
+TIMEOUT = 60  # seconds, for what takes the other processes no time
+POLL_INTERVAL = 0.1  # seconds
+PEER_LOST = 'another process has ended or cannot be reached; its own log may tell why'
+_barriers = itertools.count()
+_peers: list[socket.socket] = []  # nothing is sent; each one reaches its end when the process at the other end does
 
 
 class DistributedError(UserError):
-    """Another process is lost. The message is one line for the user."""
+    """Another process has ended or cannot be reached."""
 
-    def __init__(self):
-        super().__init__('another process has ended or cannot be reached; its own log may tell why')
+    def __init__(self, message: str = PEER_LOST) -> None:
+        super().__init__(message)
 
 
-def join():
-    """Find the other processes, if the launcher started several.
+class _TCPStore(Protocol):
+    """Counters and values that all processes share. The main process holds them."""
+
+    def add(self, key: str, amount: int) -> int: ...
+
+    def set(self, key: str, value: str) -> None: ...
+
+    def get(self, key: str) -> bytes: ...
+
+
+def init_process_group() -> tuple[int, int]:
+    """Connect to the other processes, if the launcher started several.
 
     Returns:
-        This process's rank, from 0, and the number of processes.
+        The rank of this process and the world size.
     Raises:
-        DistributedError: one of them is gone already.
+        DistributedError: one of them has ended already.
     """
     if int(os.environ.get('PADDLE_TRAINERS_NUM', 1)) > 1:
         dist.init_parallel_env()
-        with _losses():
-            _connect(os.environ['PADDLE_TRAINER_ENDPOINTS'].partition(':')[0])
+        with _distributed_errors():
+            _connect_peers(os.environ['PADDLE_TRAINER_ENDPOINTS'].partition(':')[0])
     return dist.get_rank(), dist.get_world_size()
 
 
-def _connect(first):
-    """Lifelines between the first process, at an address, and each of the others."""
-    if hasattr(os, 'register_at_fork'):  # what a worker holds would not end with the process that started it
-        os.register_at_fork(after_in_child=_let_go)
-    store = core.create_or_get_global_tcp_store()
-    if dist.get_rank():
-        _lifelines.append(socket.create_connection((first, int(store.get('lifelines'))), PATIENCE))
-        return
-    with socket.create_server(('', 0), backlog=dist.get_world_size()) as server:
-        server.settimeout(PATIENCE)
-        store.set('lifelines', str(server.getsockname()[1]))
-        _lifelines.extend(server.accept()[0] for _ in range(1, dist.get_world_size()))
+def peer_lost(timeout: float = 0) -> bool:
+    """Whether another process has ended, or does so within a timeout in seconds.
+
+    The main process notices any other one, the others notice the main process.
+    """
+    return bool(connection.wait(_peers, timeout))
 
 
-def _let_go():
-    for lifeline in _lifelines:
-        lifeline.close()
-    _lifelines.clear()
-
-
-def peer_lost(seconds=0):
-    """Whether another process has ended, or does within some seconds. The first one sees all, the others see it."""
-    return bool(connection.wait(_lifelines, seconds))
-
-
-def all_reduce(tensor):
-    """The sum of a tensor over all processes.
+def all_reduce(tensor: paddle.Tensor) -> paddle.Tensor:
+    """The sum of a tensor over all processes, written to the tensor itself.
 
     Raises:
-        DistributedError: one of them is gone.
+        DistributedError: one of them has ended.
     """
     if dist.get_world_size() > 1:
-        with _losses():
+        with _distributed_errors():
             dist.all_reduce(tensor)
     return tensor
 
 
-def all_reduce_gradients(parameters):
-    """Give every parameter that is trained the sum of its gradients over all processes, in one message.
+def all_reduce_gradients(parameters: Iterable[paddle.Tensor]) -> None:
+    """Replace the gradient of each trained parameter by its sum over all processes, with a single all-reduce.
 
-    A process whose images have no objects has no gradient for some of them, and counts as zero.
+    A process whose images have no objects has no gradient for some parameters. It counts as zero.
+
+    Raises:
+        DistributedError: one of them has ended.
     """
     if dist.get_world_size() == 1:
         return
     trained = [parameter for parameter in parameters if not parameter.stop_gradient]
     gradients = [paddle.zeros_like(parameter) if parameter.grad is None else parameter.grad for parameter in trained]
-    message = all_reduce(paddle.concat([gradient.flatten() for gradient in gradients]))
-    for parameter, part in zip(trained, message.split([parameter.size for parameter in trained])):
-        parameter.grad = part.reshape(parameter.shape)
+    summed = all_reduce(paddle.concat([gradient.flatten() for gradient in gradients]))
+    for parameter, gradient in zip(trained, summed.split([parameter.size for parameter in trained])):
+        parameter.grad = gradient.reshape(parameter.shape)
 
 
-def barrier(patience=math.inf):
-    """Go on when every process is here. On a CPU a message between them is given up after half a minute.
+def barrier(timeout: float = math.inf) -> None:
+    """Wait until every process is here.
+
+    It goes through the TCP store, for a collective operation of gloo fails after half a minute.
 
     Args:
-        patience: seconds that the first process waits for the others. They wait for it as long as it lives.
+        timeout: seconds that the main process waits for the others. These wait as long as the main process lives.
     Raises:
-        DistributedError: one of them is gone, or does not come.
+        DistributedError: one of them has ended, or the timeout is over.
     """
     if dist.get_world_size() == 1:
         return
-    with _losses():
-        store, number = core.create_or_get_global_tcp_store(), next(_meetings)
-        first = dist.get_rank() == 0  # who keeps the store, and leaves last
-        _meet(store, f'arrived {number}', patience if first else math.inf, peer_lost)
-        if first:
-            _meet(store, f'left {number}', PATIENCE, time.sleep)  # those who have left may end
-        else:
-            store.add(f'left {number}', 1)
+    with _distributed_errors():
+        store, number = _tcp_store(), next(_barriers)
+        main_process = dist.get_rank() == 0
+        store.add(f'arrived {number}', 1)
+        _wait_for_all(store, f'arrived {number}', timeout if main_process else math.inf, peer_lost)
+        store.add(f'left {number}', 1)
+        if main_process:  # it holds the store, and so leaves last; the others may end meanwhile
+            _wait_for_all(store, f'left {number}', TIMEOUT, _never_lost)
 
 
-def _meet(store, name, patience, pause):
-    store.add(name, 1)
-    until = time.monotonic() + patience
-    while store.add(name, 0) < dist.get_world_size():
-        lost = pause(0.1) or time.monotonic() > until
-        if lost and store.add(name, 0) < dist.get_world_size():
+def _wait_for_all(store: _TCPStore, counter: str, timeout: float, lost: Callable[[float], bool]) -> None:
+    """Wait until a counter has reached the world size, as long as `lost`, which sleeps, returns False."""
+    deadline = time.monotonic() + timeout
+    while store.add(counter, 0) < dist.get_world_size():
+        failed = lost(POLL_INTERVAL) or time.monotonic() > deadline
+        if failed and store.add(counter, 0) < dist.get_world_size():
             raise DistributedError
 
 
+def _never_lost(seconds: float) -> bool:
+    time.sleep(seconds)
+    return False
+
+
+def _connect_peers(main_address: str) -> None:
+    """Connect the main process, at an address, with each of the others, so that either notices when the other ends."""
+    if hasattr(os, 'register_at_fork'):  # a worker's copy of the socket would outlive the process that started it
+        os.register_at_fork(after_in_child=_close_peers)
+    store = _tcp_store()
+    if dist.get_rank():
+        _peers.append(socket.create_connection((main_address, int(store.get('peer port'))), TIMEOUT))
+        return
+    with socket.create_server(('', 0), backlog=dist.get_world_size()) as server:
+        server.settimeout(TIMEOUT)
+        store.set('peer port', str(server.getsockname()[1]))
+        _peers.extend(server.accept()[0] for _ in range(1, dist.get_world_size()))
+
+
+def _close_peers() -> None:
+    for peer in _peers:
+        peer.close()
+    _peers.clear()
+
+
+def _tcp_store() -> _TCPStore:
+    """The TCP store of the process group.
+
+    This is private to Paddle. Its public API has nothing to wait for others longer than a collective operation may
+    take, nor to tell them a port.
+    """
+    from paddle.distributed.parallel import core
+    return core.create_or_get_global_tcp_store()
+
+
 @contextlib.contextmanager
-def _losses():
-    """What gloo and the store say, and how, when the other end of a connection is gone."""
+def _distributed_errors() -> Iterator[None]:
+    """Turn the errors of gloo, the TCP store and sockets, when the other end is gone, into `DistributedError`."""
     try:
         yield
     except (OSError, RuntimeError, ValueError) as error:

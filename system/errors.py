@@ -3,10 +3,10 @@ from system.messages import one_line
 
 
 class UserError(Exception):
-    """What the user can mend. The message is one line: which file or flag, what is wrong with it, what to do about it.
+    """An error that the user can fix. The message is one line: which file or flag, what is wrong with it, the remedy.
 
-    `system.command.run` prints it and ends the command with status 2. It has a subclass only where somebody catches
-    that kind alone, as of an image that is skipped.
+    `system.command.run` prints it and ends the command with status 2. There is a subclass only where one kind is
+    caught alone, such as images that are skipped.
     """
 
     def __init__(self, message: object) -> None:

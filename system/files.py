@@ -1,7 +1,7 @@
-"""Files and folders that are either complete or untouched, whenever their writer dies.
+"""Writing files and folders that are either complete or untouched, whenever the process that writes them is killed.
 
-Each is written under a name of its own, created exclusively beside its place, and renamed into it. So nothing that
-lies there is followed or written over, and of two writers the last one wins whole.
+Each is written under a unique name beside its final place, and renamed when it is complete. A link at the final place
+is replaced, not followed. Of two processes that write the same file, the last one wins.
 """
 import contextlib
 import errno
@@ -11,141 +11,184 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal, overload
 
-_PART = re.compile(r'\.yolact-[0-9a-f]{32}\.part(\.\w+)?')
-_STALE = 3600  # seconds after which nobody is still writing a part
-_cleaned: set[Path] = set()  # folders that this process has looked through
+PART_NAME = re.compile(r'\.yolact-[0-9a-f]{32}\.part(\.\w+)?')  # of a file or folder that is not complete
+STALE_SECONDS = 3600  # a part that has not changed for so long was left behind by a process that was killed
+_cleaned_folders: set[Path] = set()  # those that this process has searched for stale parts
+
+
+@overload
+def replacing(path: str | Path, mode: Literal['w'] = 'w') -> AbstractContextManager[IO[str]]:
+    ...
+
+
+@overload
+def replacing(path: str | Path, mode: Literal['wb']) -> AbstractContextManager[IO[bytes]]:
+    ...
 
 
 @contextlib.contextmanager
 def replacing(path: str | Path, mode: str = 'w') -> Iterator[IO[Any]]:
-    """A file to write to that takes the place of another one at the end, if nothing went wrong until then.
+    """A file to write, which replaces the one at a path at the end of the block, unless that raises.
 
     Args:
-        path: its folder is made where it is missing. A link there is replaced, not followed.
+        path: its folder is created if it is missing.
         mode: 'w' for ASCII text, 'wb' for bytes.
     Raises:
-        OSError: it cannot be written, or something other than a file stands there.
+        OSError: it cannot be written, or what is there is not a file.
     """
-    with replacing_path(path) as part:
-        with _blaming(path, part), open(part, mode, encoding=None if 'b' in mode else 'ascii') as file:
-            yield file
+    with replacing_path(path) as part, open(part, mode, encoding=None if 'b' in mode else 'ascii') as file:
+        yield file
 
 
 @contextlib.contextmanager
 def replacing_path(path: str | Path, suffix: str = '') -> Iterator[Path]:
-    """The same for whoever opens files by their names: an empty file that takes the place of another one.
+    """As `replacing`, for code that opens files by name: the path of an empty file to overwrite.
 
     Args:
         path: as of `replacing`.
-        suffix: what the part's name ends in, such as '.mp4'.
+        suffix: extension of the file to overwrite, such as '.mp4'.
     """
-    path = _check_file(path)
+    path = _check_replaceable(path)
     part = _new_part(path.parent, suffix)
     try:
-        with _blaming(path, part):
-            os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-        yield part
-        with _blaming(path, part):
+        with _naming(path, part):
+            _create(part)
+            yield part
             part.replace(path)
     finally:
-        part.unlink(missing_ok=True)
+        _remove(part)
 
 
 @contextlib.contextmanager
 def replacing_folder(folder: str | Path) -> Iterator[Path]:
-    """An empty folder to fill that takes the place of another one at the end, if nothing went wrong until then.
+    """An empty folder to fill, which replaces the one at a path at the end of the block, unless that raises.
+
+    The files are on the disk by then, even if the machine loses power. If another folder was there, the path is
+    missing for an instant between two renames. On failure the earlier folder is put back.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: it cannot be written, or what is there is not a folder.
     """
     folder = Path(os.path.abspath(folder))
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
     folder.parent.mkdir(parents=True, exist_ok=True)
-    part, earlier = (_new_part(folder.parent) for _ in range(2))
+    part = _new_part(folder.parent)
     try:
-        with _blaming(folder, part):
+        with _naming(folder, part):
             part.mkdir()
-        yield part
-        for path in (*part.rglob('*'), part):
-            _flush(path)
-        if folder.exists():
-            folder.rename(earlier)
-        part.rename(folder)
+            yield part
+            for path in (*part.rglob('*'), part):
+                _flush_to_disk(path)
+            _move_folder(part, folder)
     finally:
-        if earlier.exists() and not folder.exists():
-            earlier.rename(folder)
-        for path in (part, earlier):
-            shutil.rmtree(path, ignore_errors=True)
+        _remove(part)
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder so that a kill leaves no half of it. One that cannot be removed is left."""
+    """Remove a folder so that a kill leaves no part of it under its name. If it cannot be removed, it stays."""
     part = _new_part(folder.parent)
     with contextlib.suppress(OSError):
         folder.rename(part)
-        shutil.rmtree(part, ignore_errors=True)
+        _remove(part)
 
 
 def check_writable(path: str | Path) -> None:
-    """Make sure that a file can be written later, after much work.
+    """Check that a file can be written, before the work whose results it will hold.
 
     Args:
-        path: its folder is made where it is missing.
+        path: its folder is created if it is missing.
     Raises:
-        OSError: it cannot.
+        OSError: it cannot be written, or what is there is not a file.
     """
-    path = _check_file(path)
+    path = _check_replaceable(path)
     part = _new_part(path.parent)
-    with _blaming(path, part):
-        os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-    part.unlink()
+    with _naming(path, part):
+        _create(part)
+    _remove(part)
 
 
-def _check_file(path: str | Path) -> Path:
-    """A path that a file can take, in a folder that is there."""
+def _check_replaceable(path: str | Path) -> Path:
+    """The path of a file, after checking that no folder or device would be replaced, and creating its folder."""
     path = Path(path)
     if path.exists() and not path.is_file():
-        code = errno.EISDIR if path.is_dir() else errno.EEXIST  # a device would be replaced
+        code = errno.EISDIR if path.is_dir() else errno.EEXIST
         raise OSError(code, os.strerror(code), str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
 
 
 def _new_part(folder: Path, suffix: str = '') -> Path:
-    """A name that nobody else has, and that says whose it is."""
-    if folder not in _cleaned:
-        _cleaned.add(folder)
-        _remove_stale(folder)
+    """A path in a folder that no other process uses. The first time, stale parts in the folder are removed."""
+    if folder not in _cleaned_folders:
+        _cleaned_folders.add(folder)
+        _remove_stale_parts(folder)
     return folder / f'.yolact-{uuid.uuid4().hex}.part{suffix}'
 
 
-def _remove_stale(folder: Path) -> None:
-    """Parts that killed processes left behind. No other program gives such names."""
+def _remove_stale_parts(folder: Path) -> None:
+    for path in folder.glob('.yolact-*.part*'):
+        with contextlib.suppress(OSError):
+            if PART_NAME.fullmatch(path.name) and time.time() - path.lstat().st_mtime > STALE_SECONDS:
+                _remove(path)
+
+
+def _create(part: Path) -> None:
+    """Create an empty file, with the permissions of the umask. What is there already is neither opened nor followed."""
+    os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+
+
+def _move_folder(part: Path, folder: Path) -> None:
+    """Rename a folder to a path, in place of the folder or link there."""
+    while True:
+        earlier = _new_part(folder.parent)
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                folder.rename(earlier)
+            part.rename(folder)
+            return
+        except BaseException as error:
+            if isinstance(error, OSError) and error.errno in (errno.ENOTEMPTY, errno.EEXIST) and part.exists():
+                continue  # another process has just put its own there, to be replaced in turn
+            with contextlib.suppress(OSError):  # there may have been none
+                earlier.rename(folder)
+            raise
+        finally:
+            _remove(earlier)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, a link or a folder, as far as that is possible."""
     with contextlib.suppress(OSError):
-        for path in folder.glob('.yolact-*.part*'):
-            if _PART.fullmatch(path.name) and time.time() - path.lstat().st_mtime > _STALE:
-                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
-def _blaming(path: str | Path, part: Path) -> Iterator[None]:
-    """Errors of a part name the file that the user knows, and so do those without a name, as of a full disk."""
+def _naming(path: Path, part: Path) -> Iterator[None]:
+    """Let an error name the path that the user knows: not the part, nor no file at all, as when the disk is full."""
     try:
         yield
     except OSError as error:
-        if error.filename in (None, str(part)):
+        name = error.filename
+        of_part = isinstance(name, (str, Path)) and part in (Path(name), *Path(name).parents)
+        if of_part or name is None and error.errno is not None:  # Paddle's CUDA errors are OSErrors without an errno
             error.filename = str(path)
         raise
 
 
-def _flush(path: Path) -> None:
-    """Have the disk itself hold a file or folder before the next step relies on it."""
+def _flush_to_disk(path: Path) -> None:
+    """Wait until the disk holds a file or a folder's list of files."""
     if path.is_dir() and os.name == 'nt':
         return  # Windows cannot open folders
-    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
-        os.fsync(handle)
+        os.fsync(descriptor)
     finally:
-        os.close(handle)
+        os.close(descriptor)

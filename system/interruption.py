@@ -1,4 +1,4 @@
-"""Ctrl-C, a request to terminate and a closed terminal, as something that a program can ask about."""
+"""Stop requests: Ctrl-C, SIGTERM and a closed terminal, as something that a program can ask about."""
 import contextlib
 import os
 import signal
@@ -11,7 +11,7 @@ SIGNALS = [getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGHUP') if 
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal stopped the work at once.
+    """A signal stopped the program at once.
 
     Attributes:
         signal: its number.
@@ -23,15 +23,20 @@ class Stopped(KeyboardInterrupt):
 
 
 class StopRequest:
-    """Turns signals into a stop request honoured after the current step. A second signal stops at once.
+    """Turns signals into a stop request honoured after the current step. The same signal again stops at once.
 
-    Under nohup a closed terminal is no such request. Paddle's launcher asks, twice within a second and then by force,
-    when one of its processes has ended. No step can be finished then: it becomes a `DistributedError` at once.
+    Enter it after Paddle is imported, whose handler of SIGTERM would replace this one. A closed terminal (SIGHUP)
+    is ignored under nohup.
+
+    Under Paddle's launcher, Ctrl-C reaches each process twice: from the terminal, and as a SIGTERM from the launcher.
+    So another signal than the first one is not a second request. When one of the processes has ended, the launcher
+    sends SIGTERM to the others, twice within a second, and then kills them. No step can be finished then, and a
+    `DistributedError` is raised at once.
 
     Args:
         message: what to print when the first signal comes.
     Attributes:
-        signal: number of the signal that came, 0 before.
+        signal: number of the last signal that came, 0 before the first.
     """
 
     def __init__(self, message: str = '') -> None:
@@ -40,8 +45,8 @@ class StopRequest:
 
     def __enter__(self) -> 'StopRequest':
         if self._launched:
-            import system.distributed  # noqa: F401  imports Paddle, whose own handler would replace these
-        self._earlier = {number: signal.signal(number, self._note) for number in SIGNALS
+            import system.distributed  # noqa: F401  imports Paddle
+        self._earlier = {number: signal.signal(number, self._request) for number in SIGNALS
                          if signal.getsignal(number) != signal.SIG_IGN or number == signal.SIGINT}
         return self
 
@@ -53,24 +58,28 @@ class StopRequest:
 
     @property
     def requested(self) -> bool:
-        """Whether to stop: a signal came, or the launcher that started this process is gone."""
+        """Whether to stop: a signal came, or the launcher that started this process has ended."""
         if self._launched and os.getppid() != self._parent:
             self.signal = self.signal or signal.SIGTERM
         return self.signal != 0
 
     @contextlib.contextmanager
     def immediately(self) -> Iterator[None]:
-        """While something goes on that may be left in the middle: a stop request raises `Stopped` there."""
-        if self.signal:
-            raise Stopped(self.signal)
+        """A block that a stop request ends at once.
+
+        Raises:
+            Stopped: a stop is requested, before the block or within it.
+        """
         self._immediately = True
         try:
+            if self.signal:
+                raise Stopped(self.signal)
             yield
         finally:
             self._immediately = False
 
-    def _note(self, number: int, _: FrameType | None) -> None:
-        # Not both of them: the launcher answers Ctrl-C, which everyone hears, by requests to terminate.
+    def _request(self, number: int, _: FrameType | None) -> None:
+        # The launcher sends SIGTERM twice.
         signal.signal(number, signal.SIG_IGN if self._launched and number == signal.SIGTERM else self._stop)
         if self._launched and not self.signal:
             from system.distributed import DistributedError, peer_lost
@@ -78,7 +87,8 @@ class StopRequest:
                 raise DistributedError
         first, self.signal = not self.signal, number
         if first and self.message:
-            print_lines(self.message)
+            with contextlib.suppress(OSError):  # the terminal was closed
+                print_lines(self.message)
         if first and self._immediately:
             raise Stopped(number)
 

@@ -1,96 +1,123 @@
-"""Work in many pieces that goes on where it stopped, however it was stopped."""
+"""A journal of results on disk, from which work in many pieces resumes, however it was stopped."""
 import errno
 import json
 import os
 import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO, Generic, NamedTuple, TypeVar
+
+Result = TypeVar('Result')  # what JSON can hold
 
 
-class Journal:
-    """What came of each piece of work, in a folder, until all of it is there.
+class Journal(Generic[Result]):
+    """The results of the pieces of some work, in a folder.
 
-    Every process writes to a file of its own, one line a piece. A line that was cut off by a kill counts for nothing.
-    What came of a piece may be provisional: it stands in for what comes of it when the work goes on another time.
+    Each process appends to a file of its own, one line of JSON per piece. A line that was cut off by a kill is
+    ignored. A result may be provisional: it is used until a later run replaces it.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder: str | Path) -> None:
         """
         Args:
-            folder: str or Path; it is made where it is missing.
+            folder: it is created if it is missing.
         Raises:
-            OSError: it cannot be made.
+            OSError: it cannot be created.
         """
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
 
-    def pieces(self):
-        """The numbers of the pieces that are done for good: set of int."""
-        return {piece for piece, (_, _, final) in self._places().items() if final}
+    def finished(self) -> set[int]:
+        """The numbers of the pieces that have a final result."""
+        return {piece for piece, line in self._lines().items() if line.final}
 
-    def writer(self, process):
-        """A function that keeps what came of a piece.
-
-        It takes the number of the piece, what came of it, as JSON can hold it, and whether that is final.
-
-        Args:
-            process: int, which of the processes that work at the same time.
-        Raises, when it is called:
-            OSError: it cannot be written, or has been removed.
-        """
-        file = open(self.folder / f'{process}.jsonl', 'ab')
-        if file.tell():
-            file.write(b'\n')  # ends a line that was cut off
-
-        def write(piece, content, final=True):
-            file.write(json.dumps([piece, final, content], separators=(',', ':')).encode('ascii') + b'\n')
-            file.flush()
-            if not os.fstat(file.fileno()).st_nlink:
-                raise self._removed()
-        file.flush()
-        return write
-
-    def read(self, pieces):
-        """What came of pieces, in their order, one at a time.
+    def open(self, rank: int) -> 'JournalWriter[Result]':
+        """A writer for the process of a rank. No two processes may write with the same rank at a time.
 
         Raises:
-            OSError: one is not there.
+            OSError: its file cannot be written.
         """
-        places = self._places()
-        if not places.keys() >= set(pieces):
-            raise self._removed()
-        files = {path: open(path, 'rb') for path, *_ in places.values()}
+        return JournalWriter(self.folder / f'{rank}.jsonl')
+
+    def read(self, pieces: Sequence[int]) -> Iterator[Result]:
+        """The results of pieces, in the order given, one at a time.
+
+        Raises:
+            OSError: one is missing.
+        """
+        lines = self._lines()
+        if not lines.keys() >= set(pieces):
+            raise _removed(self.folder)
+        files = {line.path: open(line.path, 'rb') for line in lines.values()}
         try:
             for piece in pieces:
-                path, start, _ = places[piece]
-                files[path].seek(start)
-                yield json.loads(files[path].readline())[2]
+                file = files[lines[piece].path]
+                file.seek(lines[piece].start)
+                yield json.loads(file.readline())[2]
         finally:
             for file in files.values():
                 file.close()
 
-    def remove(self):
-        """Forget everything."""
-        shutil.rmtree(self.folder, ignore_errors=True)  # somebody else may have
+    def remove(self) -> None:
+        """Remove the folder, unless somebody else has."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _removed(self):
-        return FileNotFoundError(errno.ENOENT, f'{self.folder.name} was removed', str(self.folder))
-
-    def _places(self):
-        """The file and the byte of each piece's line, and whether it is final. Those go before, then the newest."""
-        places = {}
+    def _lines(self) -> dict[int, '_Line']:
+        """The line of each piece: the newest one, but final ones before provisional ones."""
+        lines: dict[int, _Line] = {}
         for path in sorted(self.folder.glob('*.jsonl'), key=lambda path: path.stat().st_mtime):
             with open(path, 'rb') as file:
-                while line := file.readline():
-                    piece, final = _heading(line)
-                    if piece is not None and (final or not places.get(piece, (None, 0, False))[2]):
-                        places[piece] = path, file.tell() - len(line), final
-        return places
+                while text := file.readline():
+                    piece, final = _parse(text)
+                    if piece is not None and (final or piece not in lines or not lines[piece].final):
+                        lines[piece] = _Line(path, file.tell() - len(text), final)
+        return lines
 
 
-def _heading(line):
-    """The number of the piece in a line and whether it is final; None if the line is not whole."""
+class JournalWriter(Generic[Result]):
+    """Appends results to one file of a journal."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: BinaryIO = open(path, 'ab')
+        if self._file.tell():
+            self._file.write(b'\n')  # ends a line that was cut off
+        self._file.flush()
+
+    def write(self, piece: int, result: Result, final: bool = True) -> None:
+        """Append the result of a piece.
+
+        Args:
+            piece: its number.
+            result: what `read` returns.
+            final: whether the piece is finished. A later run does it again otherwise.
+        Raises:
+            OSError: it cannot be written, or the journal has been removed.
+        """
+        self._file.write(json.dumps([piece, final, result], separators=(',', ':')).encode('ascii') + b'\n')
+        self._file.flush()
+        if not os.fstat(self._file.fileno()).st_nlink:
+            raise _removed(self._path.parent)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _Line(NamedTuple):
+    """Where a result is: the line that starts at a byte of a file; and whether it is final."""
+    path: Path
+    start: int
+    final: bool
+
+
+def _removed(folder: Path) -> OSError:
+    return FileNotFoundError(errno.ENOENT, f'{folder.name} was removed', str(folder))
+
+
+def _parse(text: bytes) -> tuple[int | None, bool]:
+    """The number of a line's piece, and whether its result is final; None if the line is not complete."""
     try:
-        piece, final, _ = json.loads(line)
+        piece, final, _ = json.loads(text)
     except (ValueError, TypeError, RecursionError):
         return None, False
-    return piece if line.endswith(b'\n') else None, final
+    return piece if isinstance(piece, int) and text.endswith(b'\n') else None, bool(final)

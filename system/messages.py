@@ -8,8 +8,8 @@ _UNPRINTABLE = re.compile(r'[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]')
 
 
 def one_line(text: object) -> str:
-    """A message without what would break its line or command a terminal, such as a file's name may hold."""
-    return _UNPRINTABLE.sub(lambda found: repr(found[0])[1:-1], str(text))
+    """A text with line breaks, control characters and lone surrogates escaped, which a file's name may contain."""
+    return _UNPRINTABLE.sub(lambda match: repr(match[0])[1:-1], str(text))
 
 
 def pluralize(number: int, noun: str) -> str:
@@ -19,6 +19,6 @@ def pluralize(number: int, noun: str) -> str:
 
 
 def print_lines(*lines: object) -> None:
-    """Lines on standard error, above a progress bar if there is one."""
+    """Print lines on standard error, above a progress bar if there is one."""
     for line in lines:
         tqdm.write(str(line), file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Processes that do work ahead of time, and may be killed at any moment without harm."""
+"""Worker processes that compute results ahead of time. Killing one at any moment loses no result."""
 import multiprocessing
 import os
 import queue
@@ -6,7 +6,11 @@ import signal
 import sys
 import threading
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 import cv2
 from tqdm import tqdm
@@ -14,112 +18,138 @@ from tqdm import tqdm
 from system.cpu import keep_memory
 from system.errors import UserError
 
-DEATHS = 3  # of processes, one after another over the same piece of work, before it is given up
+if TYPE_CHECKING:
+    from multiprocessing.context import ForkContext, SpawnContext  # Windows has no ForkContext
+
+MAX_RESTARTS = 3  # of workers that are killed one after another over the same item
+
+Item = TypeVar('Item')
+Result = TypeVar('Result')
 
 
-def parallel_map(function, items, workers):
-    """What a function makes of each item, in order, made by several processes while the caller does other things.
+def parallel_map(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
+    """The results of a function for each item, in order, computed by worker processes ahead of the caller.
 
-    Each process has a pipe of its own. In `concurrent.futures` and `multiprocessing.Pool` they share one, and a
-    process that is killed while it hands over a batch leaves everyone waiting for the rest of it.
+    Each worker has a pipe of its own. In `concurrent.futures` and `multiprocessing.Pool` they share one, and a worker
+    that is killed while it sends a result leaves the caller waiting for the rest of it.
 
     Args:
-        function: callable of an item. Its memory is shared with the processes where the system can fork.
-        items: iterable.
-        workers: number of processes; 0 does everything here, each item when it is asked for.
-    Yields:
-        Its results.
+        function: what to call with each item. Workers share its memory where the system can fork.
+        items: they are consumed at most 2 * `workers` ahead of the results.
+        workers: number of processes; 0 computes each result in this process when it is asked for.
     Raises:
-        UserError: processes die again and again, as when memory runs out.
-        Exception: what the function raised.
+        UserError: workers are killed again and again, as when memory runs out.
+        Exception: the function raised it.
     """
     if not workers:
         yield from map(function, items)
         return
     pool = WorkerPool(function, workers)
     threads = ThreadPoolExecutor(workers)
-    waiting = deque()
+    pending: deque[Future[Result]] = deque()
     try:
         for item in items:
-            waiting.append(threads.submit(pool.do, item))
-            if len(waiting) > 2 * workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+            pending.append(threads.submit(pool.run, item))
+            if len(pending) > 2 * workers:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
     finally:
-        pool.dismiss()
+        pool.terminate()
         threads.shutdown(cancel_futures=True)
         pool.close()
 
 
-class WorkerPool:
-    """Processes that wait for work."""
+class Worker(NamedTuple):
+    """A process, and this end of the pipe to it."""
+    process: BaseProcess
+    pipe: Connection
 
-    def __init__(self, function, workers):
-        self.function, self.over = function, False
-        self.context = multiprocessing.get_context(
-            'fork' if 'fork' in multiprocessing.get_all_start_methods() else 'spawn')
-        self.changing = threading.Lock()  # a process forked while another is hired would hold on to its pipe
-        self.idle = queue.SimpleQueue()
-        self.everyone = set()
+
+class WorkerPool(Generic[Item, Result]):
+    """Processes that wait for items. A worker that was killed is replaced.
+
+    Args:
+        function: what a worker calls with each item.
+        workers: number of processes.
+    """
+
+    def __init__(self, function: Callable[[Item], Result], workers: int) -> None:
+        self.function, self.terminated = function, False
+        self.forks = 'fork' in multiprocessing.get_all_start_methods()
+        self.context: ForkContext | SpawnContext = (
+            multiprocessing.get_context('fork') if self.forks else multiprocessing.get_context('spawn'))
+        self.lock = threading.Lock()  # a process that is forked while another one starts would inherit its pipe
+        self.idle: queue.SimpleQueue[Worker] = queue.SimpleQueue()
+        self.workers: set[Worker] = set()
         for _ in range(workers):
-            self.idle.put(self._hire())
+            self.idle.put(self._start())
 
-    def do(self, item):
-        """Have the next process that is free do the work, and another one if it dies over it."""
-        for _ in range(DEATHS):
-            process, pipe = worker = self.idle.get()
+    def run(self, item: Item) -> Result:
+        """The result for an item, from the next idle worker, and from another one if that is killed meanwhile.
+
+        Raises:
+            UserError: `MAX_RESTARTS` workers were killed over it.
+            CancelledError: the pool was terminated meanwhile.
+            Exception: the function raised it.
+        """
+        for _ in range(MAX_RESTARTS):
+            worker = self.idle.get()
             try:
-                pipe.send(item)
-                result = pipe.recv()
+                worker.pipe.send(item)
+                result = worker.pipe.recv()
                 break
             except (EOFError, OSError):
-                with self.changing:
-                    if self.over:
-                        return None
-                    self.everyone.discard(worker)
-                    worker = self._hire()
-                tqdm.write('a worker process was killed; work goes on with a new one', file=sys.stderr)
+                worker = self._restart(worker)
             finally:
                 self.idle.put(worker)
         else:
             raise UserError('worker processes were killed again and again; is there enough memory? Fewer '
-                              '--num_workers need less')
+                            '--num_workers need less')
         if isinstance(result, Exception):
             raise result
         return result
 
-    def dismiss(self):
-        """End all processes, whatever they are doing."""
-        with self.changing:
-            self.over = True
-            for process, _ in self.everyone:
+    def terminate(self) -> None:
+        """End all workers, whatever they are doing."""
+        with self.lock:
+            self.terminated = True
+            for process, _ in self.workers:
                 process.kill()
-            for process, _ in self.everyone:
+            for process, _ in self.workers:
                 process.join()
 
-    def close(self):
-        """Close what was open to them, when nobody talks with them any more. An error would hold on to it."""
-        for process, pipe in self.everyone:
+    def close(self) -> None:
+        """Close the pipes when no thread uses them any more. An exception's traceback would keep them open."""
+        for process, pipe in self.workers:
             pipe.close()
             process.close()
 
-    def _hire(self):
+    def _restart(self, killed: Worker) -> Worker:
+        with self.lock:
+            if self.terminated:
+                raise CancelledError
+            self.workers.discard(killed)
+            worker = self._start()
+        tqdm.write('a worker process was killed; work goes on with a new one', file=sys.stderr)
+        return worker
+
+    def _start(self) -> Worker:
         ours, theirs = self.context.Pipe()
-        forked = self.context.get_start_method() == 'fork'
-        inherited = [ours, *(pipe for _, pipe in self.everyone)] if forked else []
+        inherited = [ours, *(worker.pipe for worker in self.workers)] if self.forks else []
         process = self.context.Process(target=_work, args=(self.function, theirs, inherited), daemon=True)
         process.start()
         theirs.close()
-        self.everyone.add((process, ours))
-        return process, ours
+        worker = Worker(process, ours)
+        self.workers.add(worker)
+        return worker
 
 
-def _work(function, pipe, inherited):
-    """The life of a worker. It ends with the pipe, and so with the process that hired it, however that ends."""
-    for end in inherited:  # whoever holds the other end of a pipe keeps it from ending
-        end.close()
-    # Ctrl-C and a kill of the process group are for that process, which needs its workers to stop well.
+def _work(function: Callable[[Item], Result], pipe: Connection, inherited: Iterable[Connection]) -> None:
+    """The main loop of a worker. It ends when its pipe does, and so with its parent process, however that ends."""
+    for connection in inherited:  # a pipe does not end while anybody else holds its other end
+        connection.close()
+    # Ctrl-C and a kill of the process group are for the parent process, which needs its workers to finish the step.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if hasattr(os, 'setpgrp'):
@@ -129,6 +159,7 @@ def _work(function, pipe, inherited):
     while True:
         try:
             item = pipe.recv()
+            result: Result | Exception
             try:
                 result = function(item)
             except Exception as error:

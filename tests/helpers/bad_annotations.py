@@ -1,38 +1,41 @@
-"""Annotation files of every kind that is wrong, and those that look so.
+"""Annotations and annotation files with every kind of error, and unusual ones without.
 
-BAD and ODD hold, by name, what makes a good annotation one that is left out, with what is said of it, and one that is
-kept. WRONG holds whole files that are refused, with what is said of them.
+BAD holds, by name, keys that make a good annotation an invalid one, which is skipped, and what its warning contains;
+ODD holds keys that make it an unusual one, which is used. WRONG holds invalid files, and what their error contains.
 """
 import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
 
 TRIANGLE = [10, 10, 30, 10.5, 10, 30.2]
 SQUARE = [40, 20, 60, 20, 60, 40, 40, 40]
 
 
-def annotation(id, **keys):
+def annotation(id: object, **keys: Any) -> dict[str, Any]:
     return {'id': id, 'image_id': 7, 'category_id': 3, 'iscrowd': 0, 'area': 200.0, 'caption': 'no use',
             'bbox': [10, 10, 20, 20], 'segmentation': [TRIANGLE], **keys}
 
 
-def image(id, **keys):
+def image(id: object, **keys: Any) -> dict[str, Any]:
     return {'id': id, 'file_name': f'{id}.jpg', 'width': 80, 'height': 60, 'license': 1, **keys}
 
 
-def category(id, name):
+def category(id: object, name: str) -> dict[str, Any]:
     return {'id': id, 'name': name, 'supercategory': 'thing'}
 
 
-def content(annotations=(), **keys):
+def content(annotations: Iterable[dict[str, Any]] = (), **keys: Any) -> dict[str, Any]:
     return {'images': [image(7), image(8)], 'annotations': list(annotations),
             'categories': [category(3, 'cat')], 'info': {}, **keys}
 
 
-def written(path, content):
+def written(path: Path, content: object) -> Path:
     path.write_text(content if isinstance(content, str) else json.dumps(content))
     return path
 
 
-def without(record, *keys):
+def without(record: dict[str, Any], *keys: str) -> dict[str, Any]:
     return {key: value for key, value in record.items() if key not in keys}
 
 
@@ -89,7 +92,7 @@ ODD = {
 }
 
 
-def many_objects(number, **keys):
+def many_objects(number: int, **keys: Any) -> Iterator[dict[str, Any]]:
     """Squares all over one image of 80x60, drawn from 0."""
     for id in range(number):
         x, y = id * 7919 % 7000 / 100, id * 104729 % 5000 / 100

@@ -1,48 +1,47 @@
-"""A folder of images of every kind that is damaged, and of good ones that look so."""
+"""A folder of images with every kind of damage, and of unusual ones without."""
 import io
 import os
 import struct
 import zlib
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-CUT, NONE = 'copy', 'not a JPEG, PNG, BMP, WebP, TIFF or GIF image'
+CUT_OFF, NOT_AN_IMAGE = 'copy', 'not a JPEG, PNG, BMP, WebP, TIFF or GIF image'
 
 
-def pillow(photo):
-    """BGR pixels as Pillow has them."""
+def pillow(photo: np.ndarray) -> Image.Image:
+    """BGR pixels, uint8 [height, width, 3], as an image of Pillow."""
     return Image.fromarray(photo[:, :, ::-1])
 
 
-def png(width, height, pixels, bits=8, colours=2):
+def png(width: int, height: int, pixels: bytes, bits: int = 8, colours: int = 2) -> bytes:
     """A PNG that may claim another size than it has pixels: rows of bytes, each after a 0."""
-    def chunk(kind, data):
+    def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
     header = struct.pack('>IIBBBBB', width, height, bits, colours, 0, 0, 0)
     return (b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', header) + chunk(b'IDAT', zlib.compress(pixels))
             + chunk(b'IEND', b''))
 
 
-def black_png(side):
+def black_png(side: int) -> bytes:
     """A PNG that has all the pixels it claims, in a file of a few thousandths of their number."""
     return png(side, side, bytes((1 + (side + 7) // 8) * side), bits=1, colours=0)
 
 
-def write_bad_images(folder):
-    """Writes the images.
+def write_bad_images(folder: Path) -> tuple[dict[str, str], dict[str, tuple[int, int]]]:
+    """Write the images.
 
-    Args:
-        folder: Path of a folder.
     Returns:
-        dict of str to str, what is said of each file that cannot be read; and dict of str to (width, height), of
-        each that can.
+        What the error of each file that cannot be read contains; and width and height of each one that can.
     """
     noise = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
     photo = Image.fromarray(noise)
     bad, good = {}, {}
 
-    def write(name, data, reason=None, size=(80, 60)):
+    def write(name: str, data: bytes, reason: str | None = None, size: tuple[int, int] = (80, 60)) -> None:
         (folder / name).write_bytes(data)
         if reason:
             bad[name] = reason
@@ -53,12 +52,12 @@ def write_bad_images(folder):
         data = saved(photo, suffix)
         write(f'whole.{suffix}', data)
         for tenth in range(1, 10):
-            write(f'cut{tenth}.{suffix}', data[:len(data) * tenth // 10], CUT)
+            write(f'cut{tenth}.{suffix}', data[:len(data) * tenth // 10], CUT_OFF)
     write('empty.jpg', b'', 'an empty file')
-    write('page.jpg', b'<html>404 Not Found</html>', NONE)
+    write('page.jpg', b'<html>404 Not Found</html>', NOT_AN_IMAGE)
     write('claim.png', png(60_000, 60_000, bytes(1000)), 'more than 178 million pixels')
     write('bomb.png', black_png(15_000), 'more than 178 million pixels')
-    write('short.png', png(12_000, 12_000, bytes(1000)), CUT)
+    write('short.png', png(12_000, 12_000, bytes(1000)), CUT_OFF)
     write('large.png', black_png(7000), size=(7000, 7000))
     write('dot.png', saved(photo.resize((1, 1)), 'png'), size=(1, 1))
     write('thin.png', saved(photo.resize((3000, 1)), 'png'), size=(3000, 1))
@@ -67,7 +66,7 @@ def write_bad_images(folder):
     for suffix in ('gif', 'webp'):
         write(f'moving.{suffix}', saved(photo, suffix, save_all=True, append_images=[photo.rotate(180)]))
     write('other name.png', saved(photo, 'jpg'))
-    bad.update(write_what_is_no_file(folder))
+    bad.update(write_non_files(folder))
     write('locked.jpg', saved(photo, 'jpg'))
     (folder / 'locked.jpg').chmod(0)
     if not os.access(folder / 'locked.jpg', os.R_OK):  # root may read everything
@@ -76,8 +75,8 @@ def write_bad_images(folder):
     return bad, good
 
 
-def write_what_is_no_file(folder):
-    """Makes what has the name of an image and is something else: dict of its name to what is said of it."""
+def write_non_files(folder: Path) -> dict[str, str]:
+    """Make folders, links and pipes named as images. Returns what the error of each one contains."""
     (folder / 'folder.jpg').mkdir()
     (folder / 'dangling.jpg').symlink_to(folder / 'gone.jpg')
     (folder / 'loop.jpg').symlink_to(folder / 'pool.jpg')
@@ -87,8 +86,8 @@ def write_what_is_no_file(folder):
             'loop.jpg': 'cannot be read (Too many', 'pool.jpg': 'cannot be read (Too many', 'pipe.jpg': 'a pipe'}
 
 
-def saved(image, suffix, **options):
-    """The file that Pillow makes of an image."""
+def saved(image: Image.Image, suffix: str, **options: Any) -> bytes:
+    """An image as a file of a format."""
     stream = io.BytesIO()
     image.save(stream, Image.registered_extensions()[f'.{suffix}'], **options)
     return stream.getvalue()

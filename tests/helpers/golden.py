@@ -1,7 +1,7 @@
-"""Golden numbers: what the public PyTorch implementation answers to made-up weights, images and outputs.
+"""Golden numbers: results of the public PyTorch implementation for synthetic weights, images and outputs.
 
-Files in tests/golden/, each for the network of its name, seed 0; `inputs` (golden_inputs.py) makes what they are
-answers to, and `inputs.sample` picks the entries of large arrays that are compared.
+Files in tests/golden/, each for the network of its name, seed 0; `inputs` (golden_inputs.py) makes the inputs that
+they are the results for, and `inputs.sample` picks the entries of large arrays that are compared.
 
 - input, loc, conf, mask, proto, priors and *_shape: samples and shapes of the normalised image
   inputs.image(480, 640), of the raw outputs in eval mode (conf after softmax) and of the anchors.
@@ -18,7 +18,11 @@ import functools
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from model.postprocess import Detections
+from tests.golden import golden_inputs as inputs
 from tests.helpers import GOLDEN
+
+__all__ = ['NETWORKS', 'assert_same_detections', 'golden', 'inputs']
 
 NETWORKS = {  # preset → file
     'resnet50dcn': 'yolact_plus_resnet50',
@@ -27,23 +31,23 @@ NETWORKS = {  # preset → file
 }
 
 
-
 @functools.lru_cache
-def golden(preset):
-    """The golden numbers of a preset's network: dict of arrays."""
+def golden(preset: str) -> dict[str, np.ndarray]:
+    """The golden numbers of a preset's network, by name."""
     with np.load(GOLDEN / f'{NETWORKS[preset]}.npz') as file:
         return dict(file)
 
 
-def assert_same_detections(detections, golden, prefix='', swapped=0):
+def assert_same_detections(detections: Detections, golden: dict[str, np.ndarray], prefix: str = '',
+                           swapped: int = 0) -> None:
     """Detections agree one for one, in any order.
 
     Each has a golden partner of its own: same class, box within a pixel, scores within 1e-4, mask IoU above
     0.99.
 
     Args:
-        detections: `model.postprocess.Detections`.
-        golden: dict of arrays, from `golden`.
+        detections: the ones to compare.
+        golden: the golden numbers, from `golden`.
         prefix: which of its detections: '', 'made_' or 'made_cross_class_'.
         swapped: how many may have no partner, because rounding swaps scores that differ by less than 1e-6.
     """
@@ -63,8 +67,8 @@ def assert_same_detections(detections, golden, prefix='', swapped=0):
     assert len(lonely) <= swapped, f'nothing like these golden {prefix}detections: {lonely}'
 
 
-def _agreement(detections, expected):
-    """bool [golden detections, detections]."""
+def _agreement(detections: Detections, expected: dict[str, np.ndarray]) -> np.ndarray:
+    """Which golden detection agrees with which detection: bool [golden detections, detections]."""
     height, width = expected['size']
     boxes = np.clip(expected['boxes'], 0, [width, height, width, height])  # golden ones may lie outside
     close_box = np.abs(boxes[:, None] - detections.boxes).max(2) <= 1

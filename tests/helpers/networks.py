@@ -6,18 +6,14 @@ import paddle.nn.functional as F
 from model.config import preset
 from model.losses import Targets
 from model.matcher import assign, corners, match
+from model.parameter_names import public_name
 from model.yolact import Yolact
 from tests.helpers.golden import inputs
 
 SMALL = dict(backbone_name='resnet18dcn_half', num_classes=9, input_size=256)
 
 
-def public_name(name):
-    """A parameter's name in the public PyTorch checkpoints."""
-    return name.replace('._mean', '.running_mean').replace('._variance', '.running_var')
-
-
-def golden_network(name):
+def golden_network(name: str) -> Yolact:
     """The preset's network with the weights that the golden numbers were computed from."""
     network = Yolact(preset(name))
     for key, value in network.state_dict().items():
@@ -25,7 +21,7 @@ def golden_network(name):
     return network
 
 
-def golden_targets(network, batch=2):
+def golden_targets(network: Yolact, batch: int = 2) -> Targets:
     """The ground truth of the golden training steps, as the losses take it."""
     config, boxes, labels, masks, semantic, matches = network.config, [], [], [], [], []
     anchors = corners(network.anchors.numpy())
@@ -43,11 +39,11 @@ def golden_targets(network, batch=2):
     assigned = assign(matches, [len(some) for some in boxes], np.random.default_rng(0))
     to = paddle.to_tensor
     return Targets(to(assigned.labels), to(np.concatenate(boxes)), to(np.concatenate(labels)),
-                   to(np.concatenate(masks)), to(np.stack(semantic)), to(assigned.positives), to(assigned.objects),
+                   to(np.concatenate(masks)), to(np.stack(semantic)), to(assigned.positives), to(assigned.matched),
                    [to(rows) for rows in assigned.masked], to(assigned.mask_weights))
 
 
-def shrink(masks, size):
+def shrink(masks: np.ndarray, size: int) -> np.ndarray:
     """Masks float32 [n, h, w] at another size as the public code shrinks them: uint8 [n, size, size]."""
     small = F.interpolate(paddle.to_tensor(masks[None]), [size, size], mode='bilinear')
     return (small.numpy()[0] > 0.5).astype(np.uint8)

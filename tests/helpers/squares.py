@@ -1,16 +1,19 @@
 """Two images of squares, as a dataset and as detections."""
 import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from data.coco import CocoDataset
 from model.postprocess import Detections
 
-SIDE = 200  # of an image
+SIDE = 200  # of an image, in pixels
 A, B = 10, 20  # category ids
 
 
-def write_squares(folder, *annotations, ids=(1, 2)):
+def write_squares(folder: Path, *annotations: dict[str, Any], ids: Sequence[int] = (1, 2)) -> CocoDataset:
     """A dataset of images with these annotations."""
     images = [{'id': id, 'file_name': f'{id}.png', 'width': SIDE, 'height': SIDE} for id in ids]
     path = folder / 'squares.json'
@@ -19,7 +22,7 @@ def write_squares(folder, *annotations, ids=(1, 2)):
     return CocoDataset(path, folder)
 
 
-def square(id, image_id, category_id=A, left=20, **keys):
+def square(id: int, image_id: int, category_id: int = A, left: int = 20, **keys: Any) -> dict[str, Any]:
     """An annotated square of 100 pixels a side."""
     right = left + 100
     polygon = [left, 30, right, 30, right, 130, left, 130]
@@ -27,14 +30,15 @@ def square(id, image_id, category_id=A, left=20, **keys):
             'bbox': [left, 30, 100, 100], 'segmentation': [polygon], **keys}
 
 
-def found(left=20, label=0, box_score=0.9, mask_score=0.9):
+def found(left: int = 20, label: int = 0, box_score: float = 0.9, mask_score: float = 0.9) -> Detections:
     """Detections of one square of 100 pixels a side."""
     return Detections(np.array([label]), np.float32([box_score]), np.float32([mask_score]),
                       np.float32([[left, 30, left + 100, 130]]), [np.ones((100, 100), bool)],
                       np.array([[left, 30]]), (SIDE, SIDE))
 
 
-def joined(*detections):
+def joined(*detections: Detections) -> Detections:
+    """Detections of one image as one object."""
     columns = {name: np.concatenate([getattr(one, name) for one in detections])
                for name in ('classes', 'box_scores', 'mask_scores', 'boxes', 'corners')}
     masks = [mask for one in detections for mask in one.masks]

@@ -1,4 +1,4 @@
-"""Several processes that train one network, on a CPU through gloo."""
+"""Data-parallel training, on a CPU with gloo."""
 import contextlib
 import json
 import os
@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from model.checkpoint import load_checkpoint
-from tests.helpers import ROOT
+from tests.helpers import ROOT, run, wait_until
 from tests.helpers.networks import SMALL
 from tools.shapes import write_dataset
 
@@ -31,34 +31,40 @@ def folder(tmp_path_factory):
 ENVIRONMENT = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'}
 
 
-def python(tmp_path, *arguments):
-    process = subprocess.run([sys.executable, *map(str, arguments)], cwd=tmp_path, env=ENVIRONMENT,
-                             capture_output=True, text=True)
+def python(tmp_path: Path, *arguments: object) -> str:
+    """Run a Python program in a folder to its end. Returns what it prints."""
+    process = run(sys.executable, *arguments, cwd=tmp_path, env=ENVIRONMENT)
     assert process.returncode == 0, process.stdout + process.stderr
     return process.stdout + process.stderr
 
 
-def training(folder, *more, processes=2):
-    """A command that trains two images at a time."""
+def training(folder: Path, *more: str, processes: int = 2) -> list[object]:
+    """The arguments of a run with two images per step."""
     return [*(LAUNCH if processes == 2 else ()), ROOT / 'train.py', f'--batch_size={2 // processes}',
             '--num_workers=1', '--log_interval=1', '--save_dir=out', f'--train_images_path={folder / "train"}',
             f'--train_anno_path={folder / "annotations/instances_train.json"}', *more]
 
 
-def from_scratch(folder, steps, *more, processes=2):
+def from_scratch(folder: Path, steps: int, *more: str, processes: int = 2) -> list[object]:
     return training(folder, '--pattern=0', f'--backbone_name={SMALL["backbone_name"]}', '--input_size=256',
                     f'--steps={steps}', *more, processes=processes)
 
 
-def wait_until(happened):
-    deadline = time.time() + 60
-    while not happened():
-        assert time.time() < deadline
-        time.sleep(0.1)
+def processes_of(folder: Path) -> list[int]:
+    """The ids of processes whose command names a folder."""
+    return [int(path.parent.name) for path in Path('/proc').glob('[0-9]*/cmdline') if f'{folder}' in read(path)]
 
 
-def assert_same_step(folder, tmp_path, batch_size, conf_loss='ce_loss'):
-    """Two processes have the gradients of one with twice the batch."""
+def read(path: Path) -> str:
+    """The text of a file; '' if there is none, as of a process that has just ended."""
+    try:
+        return path.read_text()
+    except OSError:
+        return ''
+
+
+def assert_same_step(folder: Path, tmp_path: Path, batch_size: int, conf_loss: str = 'ce_loss') -> None:
+    """Check that two processes have the gradients of one with twice the batch."""
     python(tmp_path, ROOT / 'tests/helpers/distributed_step.py', folder, 'alone.npz', 2 * batch_size, conf_loss)
     python(tmp_path, *LAUNCH, ROOT / 'tests/helpers/distributed_step.py', folder, 'together.npz', batch_size, conf_loss)
     with np.load(tmp_path / 'alone.npz') as alone, np.load(tmp_path / 'together.npz') as together:
@@ -74,7 +80,7 @@ def test_two_processes_take_the_step_of_one_with_twice_the_batch(folder, tmp_pat
     assert_same_step(folder, tmp_path, 2, conf_loss)
 
 
-def test_a_process_whose_images_have_no_objects_keeps_step_with_the_others(tmp_path):
+def test_a_process_whose_images_have_no_objects_takes_the_same_step(tmp_path):
     write_dataset(tmp_path, train=2, val=0, test=0, width=160, height=120)
     path = tmp_path / 'annotations/instances_train.json'
     content = json.loads(path.read_text())
@@ -85,7 +91,7 @@ def test_a_process_whose_images_have_no_objects_keeps_step_with_the_others(tmp_p
     assert_same_step(tmp_path, tmp_path, 1)
 
 
-def test_only_the_first_process_writes_and_tells(folder, tmp_path):
+def test_only_the_main_process_writes_and_logs(folder, tmp_path):
     printed = python(tmp_path, *from_scratch(folder, 2))
     checkpoint, = (tmp_path / 'out').glob('step*.pd')
     assert load_checkpoint(checkpoint).step == 2
@@ -95,7 +101,7 @@ def test_only_the_first_process_writes_and_tells(folder, tmp_path):
     assert 'step 2/2 ' not in second and 'Traceback' not in second
 
 
-def test_another_number_of_processes_goes_on_with_the_same_steps(folder, tmp_path):
+def test_another_world_size_resumes_with_the_same_steps(folder, tmp_path):
     python(tmp_path, *from_scratch(folder, 4, '--save_interval=2', '--freeze_bn=true', '--lr=1e-6'))
     second, fourth = sorted((tmp_path / 'out').glob('step*.pd'))
     python(tmp_path, *training(folder, '--pattern=1', f'--model_path={second}', '--steps=4', '--save_dir=alone',
@@ -109,13 +115,13 @@ def test_another_number_of_processes_goes_on_with_the_same_steps(folder, tmp_pat
 
 
 @pytest.mark.parametrize('number, send', [(signal.SIGINT, os.killpg), (signal.SIGTERM, os.kill)])
-def test_a_launcher_that_is_asked_to_stop_leaves_a_checkpoint_and_no_processes(folder, tmp_path, number, send):
+def test_a_launcher_that_is_stopped_leaves_a_checkpoint_and_no_processes(folder, tmp_path, number, send):
     with open(tmp_path / 'printed', 'w') as printed:
         launcher = subprocess.Popen([sys.executable, *map(str, from_scratch(folder, 1000))], cwd=tmp_path,
                                     env=ENVIRONMENT, stdout=printed, stderr=printed, start_new_session=True)
     log = tmp_path / 'log/workerlog.0'
     try:
-        wait_until(lambda: log.exists() and 'step 2/' in log.read_text())
+        wait_until(lambda: 'step 2/' in read(log))
         send(launcher.pid, number)
         launcher.wait(60)
         wait_until(lambda: 'saved out/step' in log.read_text())
@@ -128,13 +134,13 @@ def test_a_launcher_that_is_asked_to_stop_leaves_a_checkpoint_and_no_processes(f
 
 
 @pytest.mark.parametrize('victim', [0, 1])
-def test_when_a_process_is_killed_the_other_says_so_and_a_restart_goes_on(folder, tmp_path, victim):
+def test_when_a_process_is_killed_the_other_says_so_and_training_resumes(folder, tmp_path, victim):
     with open(tmp_path / 'printed', 'w') as printed:
         launcher = subprocess.Popen([sys.executable, *map(str, from_scratch(folder, 1000, '--save_interval=3'))],
                                     cwd=tmp_path, env=ENVIRONMENT, stdout=printed, stderr=printed)
     log, other = tmp_path / 'log/workerlog.0', tmp_path / f'log/workerlog.{1 - victim}'
     try:
-        wait_until(lambda: log.exists() and 'step 4/' in log.read_text())
+        wait_until(lambda: 'step 4/' in read(log))
         process, = (child for child in psutil.Process(launcher.pid).children()
                     if child.environ().get('PADDLE_TRAINER_ID') == str(victim))
         process.kill()
@@ -143,8 +149,8 @@ def test_when_a_process_is_killed_the_other_says_so_and_a_restart_goes_on(folder
     finally:
         for left in processes_of(folder):
             os.kill(left, signal.SIGKILL)
-    said = [line for line in other.read_text().splitlines() if line.startswith('train.py: ')]
-    assert said == ['train.py: error: another process has ended or cannot be reached; its own log may tell why. The '
+    lines = [line for line in other.read_text().splitlines() if line.startswith('train.py: ')]
+    assert lines == ['train.py: error: another process has ended or cannot be reached; its own log may tell why. The '
                     'last checkpoint is whole: go on with --pattern=1']
     assert 'Traceback' not in other.read_text()
     newest = max((tmp_path / 'out').glob('step*.pd'))
@@ -154,15 +160,15 @@ def test_when_a_process_is_killed_the_other_says_so_and_a_restart_goes_on(folder
     assert len(list((tmp_path / 'out').glob(f'step{step + 1:07d}*.pd'))) == 1
 
 
-def start_two(tmp_path, *arguments):
-    """Two processes as on two machines, where no launcher sees what becomes of both. What they say is in 0 and 1."""
-    with contextlib.ExitStack() as held:
-        free = [held.enter_context(socket.create_server(('127.0.0.1', 0))).getsockname()[1] for _ in range(2)]
-    places = [f'127.0.0.1:{port}' for port in free]
+def start_two(tmp_path: Path, *arguments: object) -> list[subprocess.Popen[bytes]]:
+    """Start two processes as on two machines, where no launcher watches both. What they print is in files 0 and 1."""
+    with contextlib.ExitStack() as stack:
+        free = [stack.enter_context(socket.create_server(('127.0.0.1', 0))).getsockname()[1] for _ in range(2)]
+    endpoints = [f'127.0.0.1:{port}' for port in free]
     processes = []
-    for rank, place in enumerate(places):
+    for rank, endpoint in enumerate(endpoints):
         environment = {**ENVIRONMENT, 'PADDLE_TRAINERS_NUM': '2', 'PADDLE_TRAINER_ID': f'{rank}',
-                       'PADDLE_TRAINER_ENDPOINTS': ','.join(places), 'PADDLE_CURRENT_ENDPOINT': place,
+                       'PADDLE_TRAINER_ENDPOINTS': ','.join(endpoints), 'PADDLE_CURRENT_ENDPOINT': endpoint,
                        'PADDLE_DISTRI_BACKEND': 'gloo'}
         with open(tmp_path / f'{rank}', 'w') as printed:
             processes.append(subprocess.Popen([sys.executable, *map(str, arguments)], cwd=tmp_path, env=environment,
@@ -173,8 +179,8 @@ def start_two(tmp_path, *arguments):
 @pytest.mark.parametrize('victim', [0, 1])
 def test_a_process_that_waits_for_one_that_is_killed_ends_without_a_launcher(tmp_path, victim):
     script = tmp_path / 'wait.py'
-    script.write_text("import sys, time\nfrom system.distributed import DistributedError, join, barrier\n"
-                      f"if join()[0] == {victim}:\n    print('joined', flush=True)\n    time.sleep(600)\n"
+    script.write_text("import sys, time\nfrom system.distributed import DistributedError, barrier, init_process_group\n"
+                      f"if init_process_group()[0] == {victim}:\n    print('joined', flush=True)\n    time.sleep(600)\n"
                       "try:\n    barrier()\nexcept DistributedError as error:\n    sys.exit(f'{error}')\n")
     processes = start_two(tmp_path, script)
     try:
@@ -187,18 +193,18 @@ def test_a_process_that_waits_for_one_that_is_killed_ends_without_a_launcher(tmp
         for process in processes:
             process.kill()
             process.wait()
-    said = (tmp_path / f'{1 - victim}').read_text().splitlines()
-    assert said.count('another process has ended or cannot be reached; its own log may tell why') == 1
+    lines = (tmp_path / f'{1 - victim}').read_text().splitlines()
+    assert lines.count('another process has ended or cannot be reached; its own log may tell why') == 1
 
 
-def test_a_launcher_that_ends_all_when_one_is_killed_need_not_wait_for_a_long_step(folder, tmp_path):
+def test_sigterm_after_a_process_is_killed_ends_the_other_within_a_long_step(folder, tmp_path):
     processes = start_two(tmp_path, *from_scratch(folder, 1000, '--batch_size=16', processes=1))
     try:
         wait_until(lambda: 'step 1/' in (tmp_path / '0').read_text())
         time.sleep(0.5)  # into the second step
         processes[1].kill()
         time.sleep(0.2)
-        for _ in range(2):  # as it does
+        for _ in range(2):  # as the launcher does
             processes[0].send_signal(signal.SIGTERM)
             time.sleep(0.5)
         assert processes[0].wait(10) == 2
@@ -211,24 +217,13 @@ def test_a_launcher_that_ends_all_when_one_is_killed_need_not_wait_for_a_long_st
     assert said.count('\ntrain.py: error: another process has ended or cannot be reached; ') == 1
 
 
-def processes_of(folder):
-    """Those whose command names a folder."""
-    return [int(path.parent.name) for path in Path('/proc').glob('[0-9]*/cmdline') if f'{folder}' in command(path)]
-
-
-def command(path):
-    try:
-        return path.read_text()
-    except OSError:
-        return ''  # it has just ended
-
-
-def test_processes_wait_for_one_another_longer_than_a_message_may_take(tmp_path):
-    """On a CPU a sum over processes fails after half a minute. Evaluating or writing a file may take longer."""
+@pytest.mark.slow
+def test_a_barrier_waits_longer_than_an_all_reduce_may_take(tmp_path):
+    """With gloo an all-reduce fails after half a minute. Evaluation or saving may take longer."""
     script = tmp_path / 'wait.py'
-    script.write_text("import time\nfrom system.distributed import join, barrier\n"
-                      "rank, processes = join()\nbegan = time.time()\n"
-                      "time.sleep(35 * (rank == 0))\nwait_for_all()\n"
+    script.write_text("import time\nfrom system.distributed import barrier, init_process_group\n"
+                      "rank, _ = init_process_group()\nbegan = time.time()\n"
+                      "time.sleep(35 * (rank == 0))\nbarrier()\n"
                       "print(f'process {rank} waited {time.time() - began > 34}', flush=True)\n")
     python(tmp_path, *LAUNCH, script)
     for rank in range(2):

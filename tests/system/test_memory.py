@@ -1,4 +1,4 @@
-"""What `python -m benchmarks.memory` measures at length, in short: nothing is left open or behind."""
+"""A short form of `python -m benchmarks.memory`: neither open files nor processes are left behind."""
 import itertools
 
 import numpy as np
