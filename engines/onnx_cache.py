@@ -6,7 +6,7 @@ import zipfile
 from pathlib import Path
 
 from engines.export import to_onnx
-from model.checkpoint import AVERAGED, META, MODEL
+from model.checkpoint import EMA, META, MODEL
 from system.files import replacing
 
 VERSION = 2  # to be raised when other files are exported of the same checkpoints
@@ -40,7 +40,7 @@ def cached_onnx(checkpoint, folder, precision):
 def _key(folder):
     """Changes with the weights that predict."""
     digest = hashlib.sha256(f'{VERSION}'.encode())
-    for name in (META, AVERAGED if (folder / AVERAGED).exists() else MODEL):
+    for name in (META, EMA if (folder / EMA).exists() else MODEL):
         digest.update((folder / name).read_bytes())
     return digest.digest()
 

@@ -1,10 +1,10 @@
 """Anchors: the boxes that predictions are offsets from."""
 import numpy as np
 
-from model.config import PUBLISHED_SIZE
+from model.config import PUBLISHED_SIZE, Config
 
 
-def anchors(config):
+def anchors(config: Config) -> np.ndarray:
     """All anchors of a network, in the order of its outputs: by level, row, column, size, aspect ratio.
 
     Their pixel sizes scale with the input and are cut to whole pixels before the octave's scales, as the
@@ -19,14 +19,14 @@ def anchors(config):
     return np.concatenate(levels).astype(np.float32)
 
 
-def _level(config, base, cells):
+def _level(config: Config, base: float, cells: int) -> np.ndarray:
     shapes = np.array(_shapes(config, base))
     centres = (np.arange(cells) + 0.5) / cells
     y, x, index = np.meshgrid(centres, centres, np.arange(len(shapes)), indexing='ij')
     return np.stack([x.ravel(), y.ravel(), *shapes[index.ravel()].T], 1)
 
 
-def _shapes(config, base):
+def _shapes(config: Config, base: float) -> list[tuple[float, float]]:
     """Width and height of the anchors of one cell, relative to the image."""
     pixels = int(base * config.input_size / PUBLISHED_SIZE)
     shapes = []

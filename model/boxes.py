@@ -5,12 +5,13 @@ Boxes are x0 y0 x1 y1 relative to the image; anchors are centre x, centre y, wid
 import math
 
 import paddle
+from paddle import Tensor
 
 VARIANCES = (0.1, 0.2)  # SSD, https://arxiv.org/abs/1512.02325: of the centre and of the logarithm of the size
 
 
-def decode(offsets, anchors):
-    """Boxes from what the network predicts.
+def decode(offsets: Tensor, anchors: Tensor) -> Tensor:
+    """Boxes from predicted offsets.
 
     Args:
         offsets: float32 [..., a, 4].
@@ -24,7 +25,7 @@ def decode(offsets, anchors):
     return paddle.concat([low, low + sizes], -1)
 
 
-def encode(boxes, anchors):
+def encode(boxes: Tensor, anchors: Tensor) -> Tensor:
     """The offsets that `decode` turns into these boxes.
 
     Args:
@@ -38,7 +39,7 @@ def encode(boxes, anchors):
                           paddle.log(sizes / anchors[:, 2:]) / VARIANCES[1]], 1)
 
 
-def ciou(boxes, targets):
+def ciou(boxes: Tensor, targets: Tensor) -> Tensor:
     """Complete IoU of boxes, pair by pair (https://arxiv.org/abs/1911.08287, equations 10 and 11).
 
     IoU, less the squared distance of the centres over that of the enclosing box's corners, less a penalty for
@@ -64,5 +65,10 @@ def ciou(boxes, targets):
     return iou - distance - weight * aspect
 
 
-def _area(sizes):
+def box_area(boxes: Tensor) -> Tensor:
+    """Of boxes, float32 [n, 4], as float32 [n]."""
+    return _area(boxes[:, 2:] - boxes[:, :2])
+
+
+def _area(sizes: Tensor) -> Tensor:
     return sizes[:, 0] * sizes[:, 1]

@@ -3,20 +3,17 @@
     step0010000-ep003-loss5.715.pd/
         meta.json               the config, the classes, step, epoch, recipe, versions
         model.safetensors       parameters and batch-norm statistics by name
-        optimizer.safetensors   the optimizer's velocity of each parameter, if training may go on from here
-        averaged.safetensors    parameters and statistics averaged over the run, if it was asked to; these predict
+        optimizer.safetensors   the optimizer's velocity of each parameter, to resume training
+        averaged.safetensors    EMA of parameters and statistics, if there is one; it predicts
 """
 import dataclasses
 import json
 import os
-import re
-import shutil
 import stat
 import struct
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Optional
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -24,16 +21,19 @@ from safetensors.numpy import save
 
 from model.classes import Classes
 from model.config import Config
+from model.parameter_names import depends_on_classes
 from system.errors import UserError
+from system.files import replacing_folder
+
+if TYPE_CHECKING:
+    from model.yolact import Yolact
 
 FORMAT = 1
 META, MODEL = 'meta.json', 'model.safetensors'
-OPTIMIZER, AVERAGED = 'optimizer.safetensors', 'averaged.safetensors'
-FILES = {META, MODEL, OPTIMIZER, AVERAGED}
-META_BYTES = 10 ** 7  # at the most; ten thousand classes take less than a tenth
-CLASS_LAYERS = re.compile(r'conf_layer|semantic_seg_conv|maskiou_net\.10\.')
+OPTIMIZER, EMA = 'optimizer.safetensors', 'averaged.safetensors'
+FILES = {META, MODEL, OPTIMIZER, EMA}
+MAX_META_BYTES = 10 ** 7  # ten thousand classes take less than a tenth
 _PLAIN = ('step', 'epoch', 'recipe', 'backbone_only')  # fields that JSON holds as they are
-_STALE = 3600  # seconds, after which nobody is still writing a draft
 
 
 @dataclass(frozen=True)
@@ -49,20 +49,20 @@ class Checkpoint:
         epoch: of that step.
         recipe: dict, how that run learns, as train.py goes on with it (`training.recipe.Recipe`).
         backbone_only: whether there is nothing but a backbone, to start training from.
-        averaged: numpy arrays by parameter name, averaged over the run; empty where it did not.
+        ema: numpy arrays by parameter name, the EMA over the run; empty without one.
     """
     config: Config
-    classes: Optional[Classes]
-    tensors: dict
-    velocity: dict = field(default_factory=dict)
-    step: Optional[int] = None
-    epoch: Optional[int] = None
-    recipe: Optional[dict] = None
+    classes: Classes | None
+    tensors: dict[str, np.ndarray]
+    velocity: dict[str, np.ndarray] = field(default_factory=dict)
+    step: int | None = None
+    epoch: int | None = None
+    recipe: dict[str, Any] | None = None
     backbone_only: bool = False
-    averaged: dict = field(default_factory=dict)
+    ema: dict[str, np.ndarray] = field(default_factory=dict)
 
 
-def check_place(folder):
+def check_place(folder: str | Path) -> None:
     """Make sure that saving a checkpoint in a place costs nothing but an earlier checkpoint.
 
     Args:
@@ -70,7 +70,7 @@ def check_place(folder):
     Raises:
         UserError: there is something else.
     """
-    folder = _absolute(folder)
+    folder = Path(os.path.abspath(folder))  # whose last part is a name, which ".." is not; links stay
     if folder.is_dir():
         alien = sorted({path.name for path in folder.iterdir()} - FILES)
         if alien:
@@ -79,7 +79,7 @@ def check_place(folder):
         raise UserError(f'{folder}: is a file; name a folder')
 
 
-def save_checkpoint(folder, checkpoint):
+def save_checkpoint(folder: str | Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint beside its place and move it there, so that a kill leaves no half of one.
 
     Args:
@@ -90,48 +90,21 @@ def save_checkpoint(folder, checkpoint):
         OSError: the disk is full or may not be written to. Nothing has changed then.
     """
     check_place(folder)
-    folder = _absolute(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    _remove_stale(folder.parent)
-    draft, earlier = (folder.with_name(f'.{folder.name}.{os.getpid()}.{what}.draft') for what in ('new', 'old'))
-    try:
-        draft.mkdir()
-        _write_tensors(draft / MODEL, checkpoint.tensors)
-        for name, tensors in ((OPTIMIZER, checkpoint.velocity), (AVERAGED, checkpoint.averaged)):
+    with replacing_folder(folder) as part:
+        _write_tensors(part / MODEL, checkpoint.tensors)
+        for name, tensors in ((OPTIMIZER, checkpoint.velocity), (EMA, checkpoint.ema)):
             if tensors:
-                _write_tensors(draft / name, tensors)
-        (draft / META).write_text(json.dumps(_describe(checkpoint), indent=1, ensure_ascii=False), 'utf-8')
-        for path in (*draft.iterdir(), draft):
-            _flush(path)
-        if folder.exists():
-            folder.rename(earlier)
-        draft.rename(folder)
-    finally:
-        if earlier.exists() and not folder.exists():
-            earlier.rename(folder)
-        for path in (draft, earlier):
-            shutil.rmtree(path, ignore_errors=True)
+                _write_tensors(part / name, tensors)
+        (part / META).write_text(json.dumps(_describe(checkpoint), indent=1, ensure_ascii=False), 'utf-8')
 
 
-def _absolute(folder):
-    """A path whose last part is a name, which '..' is not, with links in it left as they are."""
-    return Path(os.path.abspath(folder))
-
-
-def _remove_stale(parent):
-    """Drafts that a killed process left behind."""
-    for draft in parent.glob('.*.draft'):
-        if time.time() - draft.stat().st_mtime > _STALE:
-            shutil.rmtree(draft, ignore_errors=True)
-
-
-def load_checkpoint(folder, training=False):
+def load_checkpoint(folder: str | Path, training: bool = False) -> Checkpoint:
     """Read a checkpoint.
 
     Args:
         folder: its folder.
         training: whether to go on with training, which takes all that there is. Otherwise there is no velocity, and
-            the averaged weights, where there are any, are the weights.
+            the EMA, where there is one, is the weights.
     Returns:
         `Checkpoint`, its tensors float32.
     Raises:
@@ -154,23 +127,23 @@ def load_checkpoint(folder, training=False):
         problem = f'{error} is missing' if isinstance(error, KeyError) else str(error)[:200]
         raise UserError(f'{folder / META}: does not describe a network: {problem}; take the file that was saved '
                               'with the weights') from None
-    averaged = _read_tensors(folder / AVERAGED) if (folder / AVERAGED).exists() else {}
-    if averaged and not training:
-        _check_size(folder / AVERAGED, config, averaged)
-        return Checkpoint(config, classes, averaged, **rest)
+    ema = _read_tensors(folder / EMA) if (folder / EMA).exists() else {}
+    if ema and not training:
+        _check_size(folder / EMA, config, ema)
+        return Checkpoint(config, classes, ema, **rest)
     tensors = _read_tensors(folder / MODEL)
     if not rest['backbone_only']:
         _check_size(folder / MODEL, config, tensors)
     velocity = _read_tensors(folder / OPTIMIZER) if training and (folder / OPTIMIZER).exists() else {}
-    for file, values in ((OPTIMIZER, velocity), (AVERAGED, averaged)):
+    for file, values in ((OPTIMIZER, velocity), (EMA, ema)):
         for name, value in values.items():
             if name not in tensors or value.shape != tensors[name].shape:
                 raise UserError(f'{folder / file}: its {name} belongs to other weights than {MODEL}; take the '
                                       'one that was saved with it, or remove it to go on without it')
-    return Checkpoint(config, classes, tensors, velocity, averaged=averaged, **rest)
+    return Checkpoint(config, classes, tensors, velocity, ema=ema, **rest)
 
 
-def _check_files(folder):
+def _check_files(folder: Path) -> None:
     """A checkpoint has plain files of known names. Others may be links to what is none of its business, or pipes."""
     try:
         files = [path for path in folder.iterdir() if not path.name.startswith('.')]
@@ -183,7 +156,7 @@ def _check_files(folder):
         raise UserError(f'{folder}: cannot be read ({error.strerror}); check its permissions') from None
 
 
-def _read_classes(described, config, backbone_only):
+def _read_classes(described: dict[str, Any] | None, config: Config, backbone_only: bool) -> Classes | None:
     if described is None:
         if not backbone_only:
             raise ValueError('no classes')
@@ -194,7 +167,7 @@ def _read_classes(described, config, backbone_only):
     return classes
 
 
-def _check_plain(step, epoch, recipe, backbone_only):
+def _check_plain(step: object, epoch: object, recipe: object, backbone_only: object) -> None:
     for name, value in (('step', step), ('epoch', epoch)):
         if value is not None and not (type(value) is int and value >= 0):
             raise ValueError(f'{name} is {value!r}')
@@ -204,7 +177,7 @@ def _check_plain(step, epoch, recipe, backbone_only):
         raise ValueError(f'recipe is {recipe!r}')
 
 
-def restore(network, checkpoint, folder, other_classes=False):
+def restore(network: 'Yolact', checkpoint: Checkpoint, folder: str | Path, other_classes: bool = False) -> None:
     """Put a checkpoint's tensors into a network.
 
     Args:
@@ -217,9 +190,9 @@ def restore(network, checkpoint, folder, other_classes=False):
     """
     state = network.state_dict()
     tensors = {name: tensor for name, tensor in checkpoint.tensors.items()
-               if not other_classes or not CLASS_LAYERS.search(name)}
+               if not other_classes or not depends_on_classes(name)}
     wanted = {name for name in state if (not checkpoint.backbone_only or name.startswith('backbone.'))
-              and (not other_classes or not CLASS_LAYERS.search(name))}
+              and (not other_classes or not depends_on_classes(name))}
     for names, problem in ((wanted - tensors.keys(), 'lacks'), (tensors.keys() - wanted, 'has an unknown')):
         if names:
             raise UserError(f'{folder}: {problem} {sorted(names)[0]} ({len(names)} in all); '
@@ -232,12 +205,12 @@ def restore(network, checkpoint, folder, other_classes=False):
         state[name].set_value(tensor)
 
 
-def tensors_of(network):
+def tensors_of(network: 'Yolact') -> dict[str, np.ndarray]:
     """A network's parameters and statistics as numpy arrays by name."""
     return {name: value.numpy() for name, value in network.state_dict().items()}
 
 
-def halve(checkpoint):
+def halve(checkpoint: Checkpoint) -> Checkpoint:
     """The weights of a checkpoint alone, in half precision. Who starts from them takes nothing else of their run."""
     largest = np.finfo(np.float16).max  # beyond which a tensor stays as it is
     tensors = {name: tensor.astype(np.float16) if np.abs(tensor).max(initial=0) <= largest else tensor
@@ -245,7 +218,7 @@ def halve(checkpoint):
     return dataclasses.replace(checkpoint, tensors=tensors, velocity={}, recipe=None)
 
 
-def _describe(checkpoint):
+def _describe(checkpoint: Checkpoint) -> dict[str, Any]:
     import paddle
     classes = checkpoint.classes and dataclasses.asdict(checkpoint.classes)
     return {'format': FORMAT, 'config': dataclasses.asdict(checkpoint.config), 'classes': classes,
@@ -253,25 +226,14 @@ def _describe(checkpoint):
             'versions': {'paddle': paddle.__version__, 'numpy': np.__version__}}
 
 
-def _write_tensors(path, tensors):
+def _write_tensors(path: Path, tensors: dict[str, np.ndarray]) -> None:
     # Not save_file: that makes files that only their owner may read, whatever the umask.
     path.write_bytes(save({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}))
 
 
-def _flush(path):
-    """Have the disk itself hold a file or folder before the next step relies on it."""
-    if path.is_dir() and os.name == 'nt':
-        return  # Windows cannot open folders
-    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+def _read_meta(path: Path) -> dict[str, Any]:
     try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _read_meta(path):
-    try:
-        if path.stat().st_size > META_BYTES:
+        if path.stat().st_size > MAX_META_BYTES:
             raise ValueError('larger than any description of a network')
         meta = json.loads(path.read_text('utf-8'))
     except OSError as error:
@@ -284,7 +246,7 @@ def _read_meta(path):
     return meta
 
 
-def _read_tensors(path):
+def _read_tensors(path: Path) -> dict[str, np.ndarray]:
     try:
         with safe_open(path, framework='numpy') as file:
             return {name: _as_float32(name, file.get_tensor(name)) for name in file.keys()}
@@ -293,7 +255,7 @@ def _read_tensors(path):
         raise UserError(f'{path}: cannot be read: {error}; copy it again or take another checkpoint') from None
 
 
-def _as_float32(name, tensor):
+def _as_float32(name: str, tensor: np.ndarray) -> np.ndarray:
     if tensor.dtype.kind != 'f':
         raise ValueError(f'{name} holds {tensor.dtype}, which no network learns')
     tensor = tensor.astype(np.float32, copy=False)
@@ -302,9 +264,9 @@ def _as_float32(name, tensor):
     return tensor
 
 
-def _check_size(path, config, tensors):
+def _check_size(path: Path, config: Config, tensors: dict[str, np.ndarray]) -> None:
     """The description could ask for a network that takes all memory, which is seen before it is built."""
-    if sum(tensor.size for tensor in tensors.values()) < config.least_numbers:
+    if sum(tensor.size for tensor in tensors.values()) < config.min_parameters:
         raise UserError(f'{path}: holds too little for the network of {META}; copy both again')
     outputs = config.anchors_per_cell * config.num_classes
     weights = tensors.get('prediction_layers.0.conf_layer.weight')

@@ -14,10 +14,10 @@ class Classes:
     Raises:
         ValueError: names and ids differ in number, there are none, or an id repeats.
     """
-    names: tuple
-    ids: tuple
+    names: tuple[str, ...]
+    ids: tuple[int, ...]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, 'names', tuple(one_line(name) for name in self.names))
         object.__setattr__(self, 'ids', tuple(int(id) for id in self.ids))
         if len(self.names) != len(self.ids):
@@ -27,11 +27,11 @@ class Classes:
         if len(set(self.ids)) != len(self.ids):
             raise ValueError('a category id stands for two classes')
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.names)
 
-    def difference(self, other):
-        """The first thing in which other classes differ from these, in words; None where nothing does."""
+    def difference(self, other: 'Classes') -> str | None:
+        """The first difference to other classes, in words; None if there is none."""
         if len(self) != len(other):
             return f'{len(self)} classes against {len(other)}'
         for name, id, *others in zip(self.names, self.ids, other.names, other.ids):

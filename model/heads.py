@@ -1,23 +1,23 @@
-"""What stands on the pyramid: prototypes, predictions for each anchor, and the judge of masks."""
+"""Prototype head, prediction head and mask-IoU net."""
 import paddle
 import paddle.nn.functional as F
-from paddle import nn
+from paddle import Tensor, nn
 
 
 class Upsample(nn.Layer):
-    """Twice the size, bilinear."""
+    """Bilinear upsampling to twice the size."""
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[2:]
         return F.interpolate(x, [2 * height, 2 * width], mode='bilinear')
 
 
-def proto_net(channels, mask_dim):
+def proto_net(channels: int, mask_dim: int) -> nn.Sequential:
     """ProtoNet (YOLACT, https://arxiv.org/abs/1904.02689, section 3.1 and figure 3).
 
     From P3, float32 [n, channels, h, w], to prototypes before their ReLU, float32 [n, mask_dim, 2h, 2w].
     """
-    def conv():
+    def conv() -> nn.Conv2D:
         return nn.Conv2D(channels, channels, 3, padding=1)
     return nn.Sequential(conv(), nn.ReLU(), conv(), nn.ReLU(), conv(), nn.ReLU(), Upsample(), nn.ReLU(),
                          conv(), nn.ReLU(), nn.Conv2D(channels, mask_dim, 1))
@@ -33,7 +33,7 @@ class PredictionHead(nn.Layer):
         mask_dim: number of prototypes.
     """
 
-    def __init__(self, channels, anchors, num_classes, mask_dim):
+    def __init__(self, channels: int, anchors: int, num_classes: int, mask_dim: int) -> None:
         super().__init__()
         self.num_classes, self.mask_dim = num_classes, mask_dim
         self.upfeature = nn.Sequential(nn.Conv2D(channels, channels, 3, padding=1), nn.ReLU())
@@ -41,7 +41,7 @@ class PredictionHead(nn.Layer):
         self.conf_layer = nn.Conv2D(channels, anchors * num_classes, 3, padding=1)
         self.mask_layer = nn.Conv2D(channels, anchors * mask_dim, 3, padding=1)
 
-    def forward(self, level):
+    def forward(self, level: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """
         Args:
             level: float32 [n, channels, h, w].
@@ -55,12 +55,12 @@ class PredictionHead(nn.Layer):
                 paddle.tanh(_by_anchor(self.mask_layer(x), self.mask_dim)))
 
 
-def _by_anchor(x, values):
+def _by_anchor(x: Tensor, values: int) -> Tensor:
     return x.transpose([0, 2, 3, 1]).reshape([x.shape[0], -1, values])
 
 
 class MaskIoUNet(nn.Layer):
-    """Predicts how well a mask overlaps the truth (YOLACT++, https://arxiv.org/abs/1912.06218, section 5.1).
+    """Predicts the IoU of a mask with the ground truth (YOLACT++, https://arxiv.org/abs/1912.06218, section 5.1).
 
     Its convolutions have no padding, so a mask must be 63 pixels or more a side.
 
@@ -68,15 +68,16 @@ class MaskIoUNet(nn.Layer):
         classes: number of classes without background.
     """
 
-    def __init__(self, classes):
+    def __init__(self, classes: int) -> None:
         super().__init__()
-        layers, channels = [], 1
+        layers: list[nn.Layer] = []
+        channels = 1
         for wider in (8, 16, 32, 64, 128):
             layers += [nn.Conv2D(channels, wider, 3, 2), nn.ReLU()]
             channels = wider
         self.maskiou_net = nn.Sequential(*layers, nn.Conv2D(channels, classes, 1), nn.ReLU())
 
-    def forward(self, masks):
+    def forward(self, masks: Tensor) -> Tensor:
         """
         Args:
             masks: float32 [n, 1, h, w], after sigmoid, zero outside their boxes.

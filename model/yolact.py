@@ -1,5 +1,5 @@
 """YOLACT and YOLACT++ (https://arxiv.org/abs/1904.02689, https://arxiv.org/abs/1912.06218): the whole network."""
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 import numpy as np
 import paddle
@@ -10,12 +10,13 @@ from model.anchors import anchors
 from model.backbones.darknet import DarkNet
 from model.backbones.resnet import ResNet
 from model.boxes import decode
+from model.config import Config
 from model.fpn import FPN
 from model.heads import MaskIoUNet, PredictionHead, proto_net
 
 
 class Outputs(NamedTuple):
-    """What the network says about n images, for each of its a anchors.
+    """Raw outputs for n images with a anchors each.
 
     Attributes:
         offsets: float32 [n, a, 4], of boxes from anchors (`boxes.decode`).
@@ -29,7 +30,7 @@ class Outputs(NamedTuple):
     logits: Tensor
     coefficients: Tensor
     prototypes: Tensor
-    semantic: Optional[Tensor]
+    semantic: Tensor | None
 
 
 class Yolact(nn.Layer):
@@ -39,7 +40,7 @@ class Yolact(nn.Layer):
         config: `Config`.
     """
 
-    def __init__(self, config):
+    def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
         self.backbone = DarkNet(config) if config.block == 'darknet' else ResNet(config)
@@ -53,17 +54,18 @@ class Yolact(nn.Layer):
         self._buffer('anchors', anchors(config))
         self._buffer('pixel_mean', np.reshape(config.pixel_mean, [3, 1, 1]))
         self._buffer('pixel_std', np.reshape(config.pixel_std, [3, 1, 1]))
-        self._start()
+        self._initialize()
+        self._frozen: list[nn.BatchNorm2D] = []
 
-    def _buffer(self, name, value):
+    def _buffer(self, name: str, value: np.ndarray) -> None:
         self.register_buffer(name, paddle.to_tensor(value, 'float32'), persistable=False)
 
-    def _start(self):
-        """Weights to train from: Xavier outside the backbone, as published; Paddle's own He inside it.
+    def _initialize(self) -> None:
+        """Initial weights: Xavier outside the backbone, as published; Paddle's own He inside it.
 
-        Every class starts at a probability of 0.01, or 0.01 in all where they add up to 1 with background (as in
-        https://arxiv.org/abs/1708.02002, section 3.3). Or else the first steps of a loss over all anchors would be
-        spent, and perhaps lost, on learning just that.
+        Every class starts at a probability of 0.01, or all classes together where softmax makes them add up to 1 with
+        background (the prior of https://arxiv.org/abs/1708.02002, section 3.3). Otherwise the first steps of a loss
+        over all anchors would go into learning that most anchors are background, and might diverge.
         """
         xavier = nn.initializer.XavierUniform()
         for name, layer in self.named_sublayers():
@@ -76,14 +78,22 @@ class Yolact(nn.Layer):
             prior[:] = -np.log(99)
         self.prediction_layers[0].conf_layer.bias.set_value(prior.flatten())
 
-    def freeze_batch_norm(self):
-        """Keep batch normalisation's statistics and scale as they are from now on, in training too."""
-        for layer in self.sublayers():
-            if isinstance(layer, nn.BatchNorm2D):
-                layer._use_global_stats = True
-                layer.weight.stop_gradient = layer.bias.stop_gradient = True
+    def freeze_batch_norm(self) -> None:
+        """Keep batch norm's statistics, scale and shift as they are from now on, in training too."""
+        self._frozen = [layer for layer in self.sublayers() if isinstance(layer, nn.BatchNorm2D)]
+        for layer in self._frozen:
+            for parameter in layer.parameters():
+                parameter.stop_gradient = True
+            layer.eval()
 
-    def normalize(self, images):
+    def train(self, *mode: bool) -> 'Yolact':
+        """Training mode. Frozen batch norm stays in evaluation mode, in which it uses its running statistics."""
+        super().train(*mode)
+        for layer in self._frozen:
+            layer.eval()
+        return self
+
+    def normalize(self, images: Tensor) -> Tensor:
         """
         Args:
             images: uint8 or float32 [n, size, size, 3], BGR, 0 to 255.
@@ -93,7 +103,7 @@ class Yolact(nn.Layer):
         rgb = paddle.flip(images.astype('float32').transpose([0, 3, 1, 2]), [1])
         return (rgb - self.pixel_mean) / self.pixel_std
 
-    def forward(self, images):
+    def forward(self, images: Tensor) -> Outputs:
         """
         Args:
             images: uint8 or float32 [n, input_size, input_size, 3], BGR, 0 to 255.
@@ -107,8 +117,8 @@ class Yolact(nn.Layer):
         semantic = self.semantic_seg_conv(levels[0]) if self.training else None
         return Outputs(offsets, logits, coefficients, prototypes, semantic)
 
-    def predict(self, images):
-        """What detection starts from.
+    def predict(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Decoded boxes and scores, from which postprocessing starts.
 
         Args:
             images: as in `forward`.

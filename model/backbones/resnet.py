@@ -1,12 +1,13 @@
 """ResNet backbones (https://arxiv.org/abs/1512.03385), with deformable convolution where asked."""
 import paddle.nn.functional as F
-from paddle import nn
+from paddle import Tensor, nn
 
 from model.backbones.deform_conv import DeformConv
+from model.config import Config
 
 
-def conv3x3(channels_in, channels_out, stride, deformable):
-    """The 3x3 convolution of a block, which is where a block may be deformable."""
+def conv3x3(channels_in: int, channels_out: int, stride: int, deformable: bool) -> nn.Layer:
+    """The 3x3 convolution of a block, which may be deformable."""
     if deformable:
         return DeformConv(channels_in, channels_out, stride)
     return nn.Conv2D(channels_in, channels_out, 3, stride, 1, bias_attr=False)
@@ -16,7 +17,8 @@ class Bottleneck(nn.Layer):
     """1x1, 3x3, 1x1: the block of ResNet-50 and ResNet-101."""
     expansion = 4
 
-    def __init__(self, channels_in, channels, stride=1, deformable=False, downsample=None):
+    def __init__(self, channels_in: int, channels: int, stride: int = 1, deformable: bool = False,
+                 downsample: nn.Layer | None = None) -> None:
         super().__init__()
         self.conv1 = nn.Conv2D(channels_in, channels, 1, bias_attr=False)
         self.bn1 = nn.BatchNorm2D(channels)
@@ -26,7 +28,7 @@ class Bottleneck(nn.Layer):
         self.bn3 = nn.BatchNorm2D(channels * self.expansion)
         self.downsample = downsample
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
         x = F.relu(self.bn1(self.conv1(x)))
         x = F.relu(self.bn2(self.conv2(x)))
@@ -37,7 +39,8 @@ class BasicBlock(nn.Layer):
     """3x3, 3x3: the block of ResNet-18."""
     expansion = 1
 
-    def __init__(self, channels_in, channels, stride=1, deformable=False, downsample=None):
+    def __init__(self, channels_in: int, channels: int, stride: int = 1, deformable: bool = False,
+                 downsample: nn.Layer | None = None) -> None:
         super().__init__()
         self.conv1 = conv3x3(channels_in, channels, stride, False)
         self.bn1 = nn.BatchNorm2D(channels)
@@ -45,7 +48,7 @@ class BasicBlock(nn.Layer):
         self.bn2 = nn.BatchNorm2D(channels)
         self.downsample = downsample
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
         x = F.relu(self.bn1(self.conv1(x)))
         return F.relu(self.bn2(self.conv2(x)) + shortcut)
@@ -60,9 +63,9 @@ class ResNet(nn.Layer):
         channels: of the three feature maps that `forward` returns.
     """
 
-    def __init__(self, config):
+    def __init__(self, config: Config) -> None:
         super().__init__()
-        block = {'bottleneck': Bottleneck, 'basic': BasicBlock}[config.block]
+        block = Bottleneck if config.block == 'bottleneck' else BasicBlock
         self.conv1 = nn.Conv2D(3, config.width, 7, 2, 3, bias_attr=False)
         self.bn1 = nn.BatchNorm2D(config.width)
         self.maxpool = nn.MaxPool2D(3, 2, 1)
@@ -75,7 +78,7 @@ class ResNet(nn.Layer):
             channels_in = channels * block.expansion
         self.channels = [config.width * 2 ** stage * block.expansion for stage in (1, 2, 3)]
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> list[Tensor]:
         """C3, C4 and C5, at 1/8, 1/16 and 1/32 of the input, float32 [n, channels, h, w]."""
         x = self.maxpool(F.relu(self.bn1(self.conv1(x))))
         maps = []
@@ -85,7 +88,8 @@ class ResNet(nn.Layer):
         return maps[1:]
 
 
-def _stage(block, channels_in, channels, stride, deformable):
+def _stage(block: type[Bottleneck] | type[BasicBlock], channels_in: int, channels: int, stride: int,
+           deformable: list[bool]) -> nn.Sequential:
     channels_out = channels * block.expansion
     downsample = None
     if stride != 1 or channels_in != channels_out:

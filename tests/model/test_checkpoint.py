@@ -19,6 +19,7 @@ from model.yolact import Yolact
 from system.errors import UserError
 from tests.helpers.networks import SMALL
 
+PART_NAME = '.yolact-{}.part'
 CLASSES = Classes(['ring', '星', *'abcdef'], [3, 1, 5, 7, 11, 13, 17, 90])
 
 
@@ -59,7 +60,7 @@ def test_a_restored_network_says_the_same(network, folder):
         np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
 
 
-def test_saving_again_replaces_and_leaves_no_drafts(network, folder):
+def test_saving_again_replaces_and_leaves_no_parts(network, folder):
     save_checkpoint(folder, Checkpoint(network.config, CLASSES, tensors_of(network), step=8))
     assert load_checkpoint(folder).step == 8
     assert [path.name for path in folder.parent.iterdir()] == ['some.pd']
@@ -77,12 +78,13 @@ def test_nothing_but_a_checkpoint_is_ever_replaced(network, tmp_path, place, mon
     assert sorted(tmp_path.rglob('*')) == before
 
 
-def test_drafts_of_processes_that_were_killed_are_removed_when_nobody_can_be_writing_them(network, tmp_path):
-    for name, age in (('.a.pd.1.new.draft', 4000), ('.b.pd.2.new.draft', 60)):
+def test_parts_of_killed_processes_are_removed_when_nobody_can_be_writing_them_and_nothing_else(network, tmp_path):
+    for name, age in ((PART_NAME.format('a' * 32), 4000), (PART_NAME.format('b' * 32), 60), ('.thesis.draft', 4000)):
         (tmp_path / name).mkdir()
         os.utime(tmp_path / name, (time.time() - age,) * 2)
     save_checkpoint(tmp_path / 'c.pd', Checkpoint(network.config, CLASSES, tensors_of(network)))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ['.b.pd.2.new.draft', 'c.pd']
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        '.thesis.draft', PART_NAME.format('b' * 32), 'c.pd']
 
 
 def test_a_failure_while_saving_leaves_the_earlier_one(network, folder):
@@ -324,7 +326,7 @@ def test_a_network_as_large_as_can_be_described_is_refused_for_what_its_file_lac
 def test_what_a_network_holds_at_least_is_less_than_what_it_holds(name):
     with paddle.LazyGuard():
         state = Yolact(preset(name)).state_dict()
-    assert 0.5 < preset(name).least_numbers / sum(np.prod(tensor.shape) for tensor in state.values()) < 0.8
+    assert 0.5 < preset(name).min_parameters / sum(np.prod(tensor.shape) for tensor in state.values()) < 0.8
 
 
 @pytest.mark.parametrize('kind', ['F8_E4M3', 'F8_E5M2'])

@@ -2,10 +2,11 @@ import numpy as np
 import paddle
 import pytest
 
-from model import losses
+from model import box_losses, class_losses, losses
 from model.losses import Criterion
+from model.parameter_names import public_name
 from tests.helpers.golden import golden, inputs
-from tests.helpers.networks import golden_network, golden_targets, public_name
+from tests.helpers.networks import golden_network, golden_targets
 
 NAMES = ('box', 'mask', 'class', 'mask_iou', 'semantic')  # in the order of the golden B M C I S
 
@@ -21,9 +22,11 @@ def softmax_entropy(logits, labels):
     return -np.log(chosen / exp.sum(-1))
 
 
-def judge(loss, logits, *rest, **options):
+def value_and_gradient(loss, logits, *rest, areas=None, **options):
     """A loss and its gradient by the logits."""
     logits = paddle.to_tensor(logits, stop_gradient=False)
+    if areas is not None:
+        options['areas'] = paddle.to_tensor(areas)
     value = loss(logits, *map(paddle.to_tensor, rest), **options)
     value.backward()
     return float(value), logits.grad.numpy()
@@ -39,7 +42,7 @@ def test_ce_loss_takes_positives_by_size_and_all_background():
     logits, labels = numbers(2, 5, 4), np.array([[0, 1, -1, 3, 0], [-1, -1, 0, 2, 0]])
     areas = np.full((2, 5), 0.25, np.float32)
     weights = np.where(labels > 0, 1.75, labels == 0)
-    found, gradient = judge(losses.ce_loss, logits, labels, areas)
+    found, gradient = value_and_gradient(class_losses.ce_loss, logits, labels, areas=areas)
     assert found == pytest.approx((softmax_entropy(logits, labels) * weights).sum(), rel=1e-5)
     np.testing.assert_allclose(gradient, softmax_gradient(logits, labels) * weights[..., None], atol=1e-6)
 
@@ -52,7 +55,7 @@ def test_ohem_loss_takes_the_hardest_background_of_each_image():
     for row in range(2):
         background = np.flatnonzero(labels[row] == 0)
         chosen[row, background[np.argsort(-hardness[row, background])][:2 * (labels[row] > 0).sum()]] = True
-    found, gradient = judge(losses.ohem_loss, logits, labels, negpos_ratio=2)
+    found, gradient = value_and_gradient(class_losses.ohem_loss, logits, labels, negpos_ratio=2)
     assert found == pytest.approx(softmax_entropy(logits, labels)[chosen].sum(), rel=1e-5)
     np.testing.assert_allclose(gradient, softmax_gradient(logits, labels) * chosen[..., None], atol=1e-6)
 
@@ -71,7 +74,7 @@ def test_focal_loss_and_its_gradient():
     expected = -alpha * (1 - right) ** 2 * np.log(right) * judged
     by_right = alpha * (2 * (1 - right) * np.log(right) - (1 - right) ** 2 / right)
     slope = by_right * p * (1 - p) * np.where(truth, 1, -1) * judged
-    found, gradient = judge(losses.focal_loss, logits, labels)
+    found, gradient = value_and_gradient(class_losses.focal_loss, logits, labels)
     assert found == pytest.approx(expected.sum(), rel=1e-5)
     np.testing.assert_allclose(gradient[..., 1:], slope, atol=1e-5)
     assert not gradient[..., 0].any()
@@ -87,7 +90,7 @@ def test_ghm_c_loss_and_its_gradient():
         assert inside.any()
         weights[inside] = 1 / inside.sum() / 5
     entropy = -np.log(np.where(truth, p, 1 - p))
-    found, gradient = judge(losses.ghm_c_loss, logits, labels)
+    found, gradient = value_and_gradient(class_losses.ghm_c_loss, logits, labels)
     assert found == pytest.approx((weights * entropy).sum(), rel=1e-5)
     np.testing.assert_allclose(gradient[..., 1:], weights * (p - truth), atol=1e-7)
     assert not gradient[..., 0].any()
@@ -96,12 +99,12 @@ def test_ghm_c_loss_and_its_gradient():
 def test_ghm_c_loss_of_few_bins():
     """Empty bins do not count: all of this is told equally well."""
     labels = np.array([[0, 0, -1]])
-    found, _ = judge(losses.ghm_c_loss, np.zeros((1, 3, 3), np.float32), labels)
+    found, _ = value_and_gradient(class_losses.ghm_c_loss, np.zeros((1, 3, 3), np.float32), labels)
     assert found == pytest.approx(np.log(2), rel=1e-6)
-    assert judge(losses.ghm_c_loss, np.zeros((1, 3, 3), np.float32), np.full((1, 3), -1))[0] == 0
+    assert value_and_gradient(class_losses.ghm_c_loss, np.zeros((1, 3, 3), np.float32), np.full((1, 3), -1))[0] == 0
 
 
-@pytest.mark.parametrize('conf_loss', [losses.ohem_loss, losses.focal_loss, losses.ghm_c_loss])
+@pytest.mark.parametrize('conf_loss', [class_losses.ohem_loss, class_losses.focal_loss, class_losses.ghm_c_loss])
 def test_logits_that_are_not_finite_make_a_loss_that_is_not(conf_loss):
     logits = paddle.to_tensor(np.full((1, 4, 3), np.nan, np.float32))
     assert not np.isfinite(float(conf_loss(logits, paddle.to_tensor([[1, 0, -1, 2]]))))
@@ -111,7 +114,7 @@ def test_ohem_loss_when_background_runs_out():
     logits = numbers(1, 4, 3)
     labels = np.array([[1, 2, 0, -1]])
     expected = softmax_entropy(logits, labels)[0, :3].sum()
-    assert float(losses.ohem_loss(paddle.to_tensor(logits), paddle.to_tensor(labels))) == pytest.approx(expected, 1e-5)
+    assert float(class_losses.ohem_loss(paddle.to_tensor(logits), paddle.to_tensor(labels))) == pytest.approx(expected, 1e-5)
 
 
 def test_ciou_loss_weighs_small_boxes_more():
@@ -124,7 +127,7 @@ def test_ciou_loss_weighs_small_boxes_more():
         iou = shared / (2 * side ** 2 - shared)
         distance = 2 * shift ** 2 / (2 * (side + shift) ** 2)
         expected += (2 - side ** 2) * (1 - iou + distance)
-    found = losses.ciou_loss(paddle.zeros([2, 4]), *map(paddle.to_tensor, (anchors, boxes)))
+    found = box_losses.ciou(paddle.zeros([2, 4]), *map(paddle.to_tensor, (anchors, boxes)))
     assert float(found) == pytest.approx(expected, rel=1e-5)
 
 
@@ -156,7 +159,7 @@ def test_the_mask_iou_loss_reaches_the_masks_that_are_large_enough():
     values, truth = 0.6 + 0.3 * np.random.default_rng(0).random((9, 8, 5), np.float32), np.ones((9, 8, 5), np.float32)
     truth[1:, :, 1] = 0  # too small to be judged
     masks = paddle.to_tensor(values, stop_gradient=False)
-    loss = losses._judgement(Network, [(masks, paddle.to_tensor(truth), paddle.zeros([5], 'int64'))])
+    loss = losses._rescoring_loss(Network, [(masks, paddle.to_tensor(truth), paddle.zeros([5], 'int64'))])
     error = (np.float64(values) ** 2).mean((0, 1)) - 1  # all masks are right, so their IoU is 1
     error[1] = 0
     assert float(loss) == pytest.approx((error ** 2 / 2).sum(), rel=1e-5)
@@ -173,10 +176,10 @@ def test_semantic_loss_is_a_mean_over_pixels():
 def test_losses_stay_finite_where_the_network_is_certain_and_wrong():
     wrong = paddle.full([1, 2, 3], -200.0)
     wrong[..., 0] = 200.0
-    for loss in (losses.ce_loss(wrong, paddle.to_tensor([[1, 2]]), paddle.zeros([1, 2])),
-                 losses.ohem_loss(wrong, paddle.to_tensor([[1, 2]])),
-                 losses.focal_loss(-wrong.abs(), paddle.to_tensor([[1, 2]]), alpha=1),
-                 losses.ghm_c_loss(-wrong.abs() * 1e2, paddle.to_tensor([[1, 2]])),
+    for loss in (class_losses.ce_loss(wrong, paddle.to_tensor([[1, 2]]), areas=paddle.zeros([1, 2])),
+                 class_losses.ohem_loss(wrong, paddle.to_tensor([[1, 2]])),
+                 class_losses.focal_loss(-wrong.abs(), paddle.to_tensor([[1, 2]]), alpha=1),
+                 class_losses.ghm_c_loss(-wrong.abs() * 1e2, paddle.to_tensor([[1, 2]])),
                  losses.mask_loss(paddle.full([4, 4, 1], 300.0), paddle.zeros([4, 4, 1]),
                                   paddle.to_tensor([[0.0, 0.0, 1.0, 1.0]])),
                  losses.semantic_loss(paddle.full([1, 1, 4, 4], -300.0), paddle.ones([1, 1, 4, 4]))):

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 
 from model.anchors import anchors
+from model.box_iou import box_iou
 from model.config import preset
-from model.matcher import IGNORED, Match, assign, corners, iou, match
+from model.matcher import IGNORED, Match, assign, corners, match
 
 NO_CROWDS = np.zeros((0, 4), np.float32)
 GRID = corners(anchors(preset('resnet18dcn_half', input_size=256)))
@@ -17,7 +18,7 @@ def random_objects(n, seed):
 
 def slow_match(boxes, labels, grid):
     """The definition, word by word."""
-    overlaps = iou(boxes, grid)
+    overlaps = box_iou(boxes, grid)
     best, objects = overlaps.max(0), overlaps.argmax(0)
     left = overlaps.copy()
     for _ in boxes:
@@ -33,13 +34,13 @@ def test_agrees_with_its_definition(seed):
     found = match(boxes, labels, NO_CROWDS, GRID)
     expected_labels, expected_objects = slow_match(boxes, labels, GRID)
     np.testing.assert_array_equal(found.labels, expected_labels)
-    np.testing.assert_array_equal(found.objects, expected_objects)
+    np.testing.assert_array_equal(found.matched, expected_objects)
 
 
 def test_every_object_gets_an_anchor_of_its_own_even_ten_of_the_same_box():
     boxes = np.repeat(np.array([[0.3, 0.3, 0.31, 0.31]], np.float32), 10, 0)
     found = match(boxes, np.arange(10) % 8, NO_CROWDS, GRID)
-    assert sorted(found.objects[found.labels > 0]) == list(range(10))
+    assert sorted(found.matched[found.labels > 0]) == list(range(10))
 
 
 def test_a_image_without_objects_is_all_background():
@@ -64,7 +65,7 @@ def test_assign_counts_through_the_batch():
     second = Match(np.array([3, 0, 0, 0]), np.array([0, 0, 0, 0]))
     assigned = assign([first, second], [2, 1], np.random.default_rng(0))
     assert assigned.positives.tolist() == [1, 3, 4]
-    assert assigned.objects.tolist() == [1, 0, 2]
+    assert assigned.matched.tolist() == [1, 0, 2]
     assert [rows.tolist() for rows in assigned.masked] == [[0, 1], [2]]
     assert assigned.mask_weights.tolist() == [1, 1]
 

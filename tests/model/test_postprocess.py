@@ -16,8 +16,8 @@ from tests.helpers.golden import NETWORKS, assert_same_detections, golden, input
 
 def detect(*arguments, mask_iou=None, **keywords):
     """Detections of the network's outputs, re-scored if there is a net for that."""
-    small = detection.detect(*arguments, **keywords)
-    return (small.rescored(mask_iou(small.on_prototypes())) if mask_iou and len(small.masks) else small).full()
+    small = detection.postprocess(*arguments, **keywords)
+    return (small.rescored(mask_iou(small.pasted_masks())) if mask_iou and len(small.masks) else small).upsample()
 
 
 def mask_iou_net(masks):
