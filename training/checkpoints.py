@@ -1,77 +1,66 @@
 """Checkpoints of a run: how they are named, and which are kept."""
-import contextlib
 import dataclasses
-import os
 import re
-import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from model.checkpoint import Checkpoint, save_checkpoint, tensors_of
-from training.log import say
+from system.files import remove_folder
+from system.messages import print_lines
+from training.optimizer import velocity_of
+
+if TYPE_CHECKING:
+    from training.setup import Run
 
 CHECKPOINTS_KEPT = 15
-CHECKPOINT_NAME = re.compile(r'step\d{7,}-ep\d{3,}-loss\S+\.pd')
+CHECKPOINT_NAME = re.compile(r'step(\d{7,})-ep\d{3,}-loss\S+\.pd')
 BEST_NAME = re.compile(r'best-step(\d{7,})-ap(\d\.\d{4})\.pd')
 
 
-def keep(save_dir, run, classes, step, epoch, loss):
-    """Save a checkpoint, and remove the oldest."""
-    name = f'step{step:07d}-ep{epoch:03d}-loss{loss:.3f}.pd'
-    say(f'saved {save(save_dir, run, classes, step, epoch, name)}')
-    prune(save_dir)
+def save_and_prune(run: 'Run', step: int, epoch: int, loss: float) -> None:
+    """Save a checkpoint, and remove those of the earliest steps beyond `CHECKPOINTS_KEPT`."""
+    saved = _save(run, step, epoch, f'step{step:07d}-ep{epoch:03d}-loss{loss:.3f}.pd')
+    print_lines(f'saved {saved}')
+    prune(saved)
 
 
-def save(save_dir, run, classes, step, epoch, name):
+def save_best(run: 'Run', step: int, epoch: int, ap: float) -> None:
+    """Save a checkpoint apart from the others if its mask AP is the best of this run, and remove the best until now."""
+    earlier = {name: float(name.rpartition('-ap')[2].removesuffix('.pd'))
+               for name in run.best if (run.save_dir / name).exists()}
+    if ap > max(earlier.values(), default=-1):
+        saved = _save(run, step, epoch, f'best-step{step:07d}-ap{ap:.4f}.pd')
+        print_lines(f'best so far: {saved}')
+        run.best.add(saved.name)
+        for name in earlier.keys() - {saved.name}:
+            remove_folder(run.save_dir / name)
+
+
+def best_checkpoints(save_dir: Path, step: int) -> set[str]:
+    """Names of the best checkpoints that a run had saved by the time of a step."""
+    matches = (BEST_NAME.fullmatch(path.name) for path in save_dir.iterdir())
+    return {match[0] for match in matches if match and int(match[1]) <= step}
+
+
+def prune(saved: Path) -> None:
+    """Remove the checkpoints of the earliest steps in the folder of one that was just saved, which is never removed.
+
+    One that cannot be removed is no reason for a run to end.
+    """
+    steps = {path: int(match[1]) for path in saved.parent.iterdir()
+             if path != saved and (match := CHECKPOINT_NAME.fullmatch(path.name))}
+    for path in sorted(steps, key=lambda path: (steps[path], path.name))[:1 - CHECKPOINTS_KEPT]:
+        remove_folder(path)
+
+
+def _save(run: 'Run', step: int, epoch: int, name: str) -> Path:
     """Write a checkpoint, and once more if somebody removes it meanwhile. Returns its folder."""
-    state = run.optimizer.state_dict()
-    keys = {name: f'{parameter.name}_velocity_0' for name, parameter in run.network.named_parameters()}
-    velocity = {name: state[key].numpy() for name, key in keys.items() if key in state}
-    folder = save_dir / name
-    checkpoint = Checkpoint(run.network.config, classes, tensors_of(run.network), velocity, step, epoch,
-                            dataclasses.asdict(run.recipe), averaged=run.average.tensors() if run.average else {})
+    folder = run.save_dir / name
+    checkpoint = Checkpoint(run.network.config, run.classes, tensors_of(run.network),
+                            velocity_of(run.optimizer, run.network), step, epoch, dataclasses.asdict(run.recipe),
+                            ema=run.ema.arrays() if run.ema else {})
     try:
         save_checkpoint(folder, checkpoint)
     except FileNotFoundError:
         save_checkpoint(folder, checkpoint)
     return folder
-
-
-def prune(save_dir):
-    """Remove all but the newest checkpoints."""
-    earlier = [path for path in save_dir.iterdir() if CHECKPOINT_NAME.fullmatch(path.name)]
-    for path in sorted(earlier, key=_saved_at)[:-CHECKPOINTS_KEPT]:
-        discard(path)
-
-
-def keep_best(save_dir, run, classes, step, epoch, ap):
-    """Keep the checkpoint of the best mask AP of this run apart from the others."""
-    earlier = {name: float(BEST_NAME.fullmatch(name)[2]) for name in run.best if (save_dir / name).exists()}
-    if ap > max(earlier.values(), default=-1):
-        saved = save(save_dir, run, classes, step, epoch, f'best-step{step:07d}-ap{ap:.4f}.pd')
-        say(f'best so far: {saved}')
-        run.best.add(saved.name)
-        for name in earlier.keys() - {saved.name}:
-            discard(save_dir / name)
-
-
-def best_until(save_dir, step):
-    """The names of the best checkpoints that a run had saved when it was at a step: set of str."""
-    return {path.name for path in save_dir.iterdir()
-            if (match := BEST_NAME.fullmatch(path.name)) and int(match[1]) <= step}
-
-
-def _saved_at(path):
-    """When; somebody may have removed it since it was listed."""
-    with contextlib.suppress(OSError):
-        return path.stat().st_mtime
-    return 0
-
-
-def discard(path):
-    """Remove a checkpoint so that a kill leaves no half of one, which would pass for a whole one, and for a new one.
-
-    One that cannot be removed, or has been already, is no reason for a run to end.
-    """
-    draft = path.with_name(f'.{path.name}.{os.getpid()}.old.draft')  # which save_checkpoint removes later
-    with contextlib.suppress(OSError):
-        path.rename(draft)
-        shutil.rmtree(draft, ignore_errors=True)

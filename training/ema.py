@@ -1,45 +1,47 @@
-"""Weights averaged over the steps of a run, which often predict better than the last ones."""
+"""Exponential moving average (EMA) of the weights, which often predicts better than the weights themselves."""
 import contextlib
+from collections.abc import Iterator, Mapping
 
+import numpy as np
 import paddle
 
 
 class EMA:
-    """The exponential moving average of a network's parameters and statistics.
+    """The exponential moving average of a network's parameters and batch norm statistics.
 
-    Early on it is short: step n weighs at least 9 in n + 9, or the first weights would linger.
+    The decay is lower in early steps, at most step / (step + 9), so that the initial weights are forgotten quickly.
 
     Args:
         network: `Yolact`.
-        decay: how much of the average stays in a step, from 0 to less than 1.
-        tensors: arrays by name that it has come to, to go on from; None starts at the network's own.
+        decay: weight of the average so far in each update, from 0 to less than 1.
+        values: arrays by name, to continue an average; None starts with the network's own weights.
     """
 
-    def __init__(self, network, decay, tensors=None):
+    def __init__(self, network: paddle.nn.Layer, decay: float, values: Mapping[str, np.ndarray] | None = None) -> None:
         self.network, self.decay = network, decay
-        self.values = {name: paddle.to_tensor(tensors[name]) if tensors else value.clone().detach()
+        self.values = {name: paddle.to_tensor(values[name]) if values else value.clone().detach()
                        for name, value in network.state_dict().items()}
 
     @paddle.no_grad()
-    def update(self, step):
-        """Take the weights after a step, from 1, into account."""
+    def update(self, step: int) -> None:
+        """Average in the weights after a step, from 1."""
         decay = min(self.decay, step / (step + 9))
         for name, value in self.network.state_dict().items():
             self.values[name] = self.values[name] * decay + value.detach() * (1 - decay)
 
-    def tensors(self):
-        """Arrays by name."""
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The averages by name."""
         return {name: value.numpy() for name, value in self.values.items()}
 
     @contextlib.contextmanager
-    def in_place(self):
-        """Lend the average to the network, for an evaluation."""
+    def in_place(self) -> Iterator[None]:
+        """Give the network the averages for a while, for an evaluation."""
         state = self.network.state_dict()
-        own = {name: value.clone().detach() for name, value in state.items()}
+        weights = {name: value.clone().detach() for name, value in state.items()}
         try:
             for name, value in state.items():
                 value.set_value(self.values[name])
             yield
         finally:
             for name, value in state.items():
-                value.set_value(own[name])
+                value.set_value(weights[name])

@@ -1,142 +1,167 @@
-"""What a run says while it goes on."""
+"""The log of a run: a progress bar or lines on standard error, and log.jsonl."""
 import contextlib
 import json
 import math
 import sys
 import time
 from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol, TextIO, TypeVar, cast
 
 from tqdm import tqdm
 
-MEAN_OF = 100  # steps that the loss in a checkpoint's name is the mean of
+from system.messages import print_lines
+
+MEAN_LOSS_STEPS = 100  # the loss in a checkpoint's name is the mean over so many steps
+
+T = TypeVar('T')
+
+
+class ScalarWriter(Protocol):
+    """VisualDL's LogWriter, as far as it is used here."""
+
+    def add_scalar(self, tag: str, value: float, step: int) -> None:
+        ...
+
+    def close(self) -> None:
+        ...
 
 
 class Log:
-    """A bar on a terminal, else a line now and then; and a JSON object a line in a file.
+    """Draws a progress bar on a terminal, or else prints a line every few steps; and writes log.jsonl.
 
-    Of several processes only the first one tells of steps, and each one of the images that it skipped.
+    Only the main process logs steps. Every process prints which of its images and steps were skipped.
 
     Args:
-        file: Path of the file, which is appended to. Each line holds time (seconds since 1970), step, epoch, lr,
-            loss, each loss by its name, data_time and step_time (seconds, means since the line before); or, after an
-            evaluation, time, step, box_ap and mask_ap; or, of a step that was skipped, time, step, not_finite (names
-            of losses) and image_ids.
-        start, steps: of the run.
+        file: Path of log.jsonl, which is appended to. Each line is an object: of a step, time (seconds since 1970),
+            step, epoch, lr, loss, each loss by its name, data_time and step_time (seconds per step, means since the
+            line before); of an evaluation, time, step, box_ap and mask_ap; of a step that was skipped, time, step,
+            not_finite (names of losses) and image_ids.
+        start: number of steps done before the run.
+        steps: number of the run's last step.
         interval: steps between lines.
-        leader: whether this is the first process.
-        scalars: VisualDL LogWriter that also gets every number of the file; None for none.
+        main_process: whether this is the main process.
+        scalars: also gets every number of the file; None for none.
     Attributes:
-        in_a_row: how many steps were skipped, the last one among them.
+        skipped: number of steps skipped so far.
+        skipped_in_a_row: number of steps skipped since the last one that was not.
     """
 
-    def __init__(self, file, start, steps, interval, leader=True, scalars=None):
+    def __init__(self, file: Path, start: int, steps: int, interval: int, main_process: bool = True,
+                 scalars: ScalarWriter | None = None) -> None:
         self.file, self.start, self.steps, self.interval = file, start, steps, interval
-        self.leader, self.scalars = leader, scalars
-        self.began = self.last = time.time()
-        self.waited, self.told = 0.0, start
-        self.totals = deque(maxlen=MEAN_OF)
-        self.skipped = self.in_a_row = 0
-        self.named = set()
-        self.bar = tqdm(total=steps, initial=start, unit='step', dynamic_ncols=True,
-                        disable=not leader or not sys.stderr.isatty())
+        self.main_process, self.scalars = main_process, scalars
+        self.skipped = self.skipped_in_a_row = 0
+        self._start_time = self._line_time = time.time()
+        self._line_step, self._data_time = start, 0.0
+        self._total_losses: deque[float] = deque(maxlen=MEAN_LOSS_STEPS)
+        self._problems: set[str] = set()
+        self._bar = tqdm(total=steps, initial=start, unit='step', dynamic_ncols=True,
+                         disable=not main_process or not sys.stderr.isatty())
 
-    def waiting(self, seconds):
-        """Take account of time that was spent waiting for a batch."""
-        self.waited += seconds
+    def waiting_for(self, batches: Iterable[T]) -> Iterator[T]:
+        """The same batches, while the time that is spent waiting for them is measured."""
+        asked = time.time()
+        for batch in batches:
+            self._data_time += time.time() - asked
+            yield batch
+            asked = time.time()
 
-    def step(self, step, epoch, rate, losses):
-        """Tell of a step: its epoch, learning rate and losses by name."""
-        self.in_a_row = 0
-        self.totals.append(sum(losses.values()))
-        shown = f'loss {self.totals[-1]:.3f} ' + ' '.join(f'{name} {value:.3f}' for name, value in losses.items())
-        self.bar.set_description_str(f'epoch {epoch} lr {rate:.2e} {shown}', refresh=False)
-        self.bar.update()
-        if self.leader and (step % self.interval == 0 or step == self.steps):
-            self._line(step, epoch, rate, losses, shown)
+    def step(self, step: int, epoch: int, lr: float, losses: Mapping[str, float]) -> None:
+        """Log a step: its number from 1, epoch, learning rate and weighted losses by name."""
+        self.skipped_in_a_row = 0
+        self._total_losses.append(sum(losses.values()))
+        text = f'loss {self._total_losses[-1]:.3f} ' + ' '.join(f'{name} {value:.3f}' for name, value in losses.items())
+        self._bar.set_description_str(f'epoch {epoch} lr {lr:.2e} {text}', refresh=False)
+        self._bar.update()
+        if self.main_process and (step % self.interval == 0 or step == self.steps):
+            self._log_line(step, epoch, lr, losses, text)
 
-    def _line(self, step, epoch, rate, losses, shown):
-        now, count = time.time(), step - self.told
-        data_time, step_time = self.waited / count, (now - self.last) / count
-        self.write(step, epoch=epoch, lr=rate, loss=self.totals[-1], **losses, data_time=data_time,
+    def _log_line(self, step: int, epoch: int, lr: float, losses: Mapping[str, float], text: str) -> None:
+        now, count = time.time(), step - self._line_step
+        data_time, step_time = self._data_time / count, (now - self._line_time) / count
+        self.write(step, epoch=epoch, lr=lr, loss=self._total_losses[-1], **losses, data_time=data_time,
                    step_time=step_time)
-        self.last, self.told, self.waited = now, step, 0.0
-        if self.bar.disable:
-            left = tqdm.format_interval((now - self.began) / (step - self.start) * (self.steps - step))
-            say(f'step {step}/{self.steps} epoch {epoch} lr {rate:.2e} {shown} {step_time:.2f} s/step '
-                f'({data_time:.2f} of them waiting for data), {left} left')
+        self._line_time, self._line_step, self._data_time = now, step, 0.0
+        if self._bar.disable:
+            seconds_left = (now - self._start_time) / (step - self.start) * (self.steps - step)
+            print_lines(f'step {step}/{self.steps} epoch {epoch} lr {lr:.2e} {text} {step_time:.2f} s/step '
+                        f'({data_time:.2f} s waiting for data), {tqdm.format_interval(seconds_left)} left')
         else:
-            self.bar.set_postfix_str(f'{data_time:.2f} s of a step waiting for data', refresh=False)
+            self._bar.set_postfix_str(f'{data_time:.2f} s/step waiting for data', refresh=False)
 
-    def write(self, step, **told):
-        """Put what there is to tell about a step into the file. Its folder is made where somebody has removed it."""
+    def write(self, step: int, **values: float | Sequence[str] | Sequence[int]) -> None:
+        """Write a line about a step to the file. Its folder is made again if somebody has removed it."""
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.file, 'a', encoding='utf-8') as file:
-            file.write(json.dumps({'time': round(time.time(), 3), 'step': step, **told}) + '\n')
+        try:
+            with open(self.file, 'a', encoding='utf-8') as file:
+                file.write(json.dumps({'time': round(time.time(), 3), 'step': step, **values}) + '\n')
+        except OSError as error:
+            error.filename = str(self.file)  # that of a full disk has none
+            raise
         if self.scalars:
-            for name, value in told.items():
-                if not isinstance(value, list):
+            for name, value in values.items():
+                if isinstance(value, (int, float)):
                     self.scalars.add_scalar(name, value, step)
 
-    def pause(self, seconds):
-        """Leave time that went into other things than steps out of what a step takes."""
-        self.began += seconds
-        self.last += seconds
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave the time of other work than steps out of step_time."""
+        start = time.time()
+        yield
+        seconds = time.time() - start
+        self._start_time += seconds
+        self._line_time += seconds
 
-    def skip(self, step, losses, image_ids):
-        """Tell of a step that was not taken, because a loss or a gradient is not finite."""
+    def skip(self, step: int, losses: Mapping[str, float], image_ids: Sequence[int]) -> None:
+        """Log a step that was skipped because a loss or a gradient is not finite."""
         self.skipped += 1
-        self.in_a_row += 1
+        self.skipped_in_a_row += 1
         names = [name for name, value in losses.items() if not math.isfinite(value)] or ['gradient']
-        if self.leader:
+        if self.main_process:
             self.write(step, not_finite=names, image_ids=image_ids)
-        say(f'step {step} is skipped: {", ".join(names)} not finite; images {", ".join(map(str, image_ids))}')
-        self.bar.update()
+        print_lines(f'step {step} is skipped: {", ".join(names)} not finite; images {", ".join(map(str, image_ids))}')
+        self._bar.update()
 
-    def problems(self, lines):
-        """Name each damaged image once."""
-        for line in sorted(set(lines) - self.named):
-            say(f'skipped: {line}')
-        self.named.update(lines)
+    def problems(self, problems: Iterable[str]) -> None:
+        """Print a line about each image that cannot be read, once per image."""
+        for problem in sorted(set(problems) - self._problems):
+            print_lines(f'skipped: {problem}')
+        self._problems.update(problems)
 
-    def mean(self):
-        """The total loss, over the last 100 steps that were taken; None before the first one."""
-        return sum(self.totals) / len(self.totals) if self.totals else None
+    def mean_loss(self) -> float | None:
+        """The total loss, as a mean over the last 100 steps that were not skipped; None before the first one."""
+        return sum(self._total_losses) / len(self._total_losses) if self._total_losses else None
 
-    def close(self):
-        """Sum up."""
-        self.bar.close()
+    def close(self) -> None:
+        """Close the files and print how much was skipped."""
+        self._bar.close()
         if self.scalars:
             self.scalars.close()
-        if self.named:
-            say(f'images that were skipped: {len(self.named)}')
+        if self._problems:
+            print_lines(f'images that were skipped: {len(self._problems)}')
         if self.skipped:
-            say(f'steps that were skipped: {self.skipped}')
+            print_lines(f'steps that were skipped: {self.skipped}')
 
 
-class Listener:
-    """A stream that somebody may stop reading, who closes a terminal or ends a pipe. What is said then is lost.
+def lossy(stream: TextIO) -> TextIO:
+    """A stream whose reader may go away, as when a terminal is closed. What is written then is lost."""
+    return cast(TextIO, _LossyStream(stream))  # it has every attribute of the stream
 
-    Args:
-        stream: such as sys.stderr.
-    """
 
-    def __init__(self, stream):
+class _LossyStream:
+    def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> object:
         return getattr(self._stream, name)
 
-    def write(self, text):
+    def write(self, text: str) -> int:
         with contextlib.suppress(OSError):
             self._stream.write(text)
         return len(text)
 
-    def flush(self):
+    def flush(self) -> None:
         with contextlib.suppress(OSError):
             self._stream.flush()
-
-
-def say(*lines):
-    """Lines for the user, above the bar."""
-    for line in lines:
-        tqdm.write(line, file=sys.stderr)

@@ -1,45 +1,51 @@
-"""The numbers that a step is computed in."""
+"""Mixed precision: the forward pass in half precision, with loss scaling where gradients need it."""
+from collections.abc import Callable, Iterable
 
-from model.mixed_precision import forward_in
+import paddle
 
-FIRST_SCALE, STEPS_TO_DOUBLE = 2.0 ** 10, 2000
+from model.mixed_precision import Dtype, autocast_forward
+from model.yolact import Outputs
+
+INITIAL_LOSS_SCALE = 2.0 ** 10
+STEPS_TO_DOUBLE_SCALE = 2000
 
 
 class Precision:
     """Single precision, or half precision in the forward pass where that is safe (https://arxiv.org/abs/1710.03740).
 
-    Parameters, their gradients and the losses are in single precision always. Small gradients vanish in float16, so
-    they are scaled up on their way. Not by Paddle's GradScaler, which does nothing on a CPU, where this is tested.
+    Parameters, gradients and losses are always in single precision. In float16 small gradients would vanish in the
+    backward pass, so the loss is scaled up and the gradients are scaled down again. Paddle's GradScaler would do that
+    too, but it does nothing on a CPU, where this is tested.
 
     Args:
         dtype: 'float32', 'bfloat16' or 'float16', see `model.mixed_precision.half_precision`.
     Attributes:
-        scale: what gradients are multiplied by in the backward pass: doubled after many good steps, halved when they
-            overflow; 1 but for float16.
+        loss_scale: factor on the loss in the backward pass. In float16 it is doubled after many finite steps and
+            halved when gradients overflow; otherwise it is 1.
     """
 
-    def __init__(self, dtype='float32'):
+    def __init__(self, dtype: Dtype = 'float32') -> None:
         self.dtype = dtype
-        self.scale = FIRST_SCALE if dtype == 'float16' else 1.0
-        self.good_steps = 0
+        self.loss_scale = INITIAL_LOSS_SCALE if dtype == 'float16' else 1.0
+        self._finite_steps = 0
 
-    def forward(self, network, images):
-        """The network's `Outputs` in single precision, whatever it computed in."""
-        return forward_in(self.dtype, network, images)
+    def forward(self, network: Callable[[paddle.Tensor], Outputs], images: paddle.Tensor) -> Outputs:
+        """The network's `Outputs`, converted to single precision."""
+        return autocast_forward(self.dtype, network, images)
 
-    def backward(self, loss, parameters):
-        """Give parameters the gradients of a loss."""
-        (loss * self.scale).backward()
-        if self.scale != 1:
+    def backward(self, loss: paddle.Tensor, parameters: Iterable[paddle.Tensor]) -> None:
+        """Give parameters the gradients of a loss, unscaled."""
+        (loss * self.loss_scale).backward()
+        if self.loss_scale != 1:
             for parameter in parameters:
                 if parameter.grad is not None:
-                    parameter.grad = parameter.grad / self.scale
+                    parameter.grad = parameter.grad / self.loss_scale
 
-    def adapt(self, finite):
-        """Choose the scale of the next step by whether the gradients of this one were finite."""
+    def update_scale(self, finite: bool) -> None:
+        """Choose the loss scale of the next step by whether losses and gradients of this one were finite."""
         if self.dtype == 'float16':
-            self.good_steps = self.good_steps + 1 if finite else 0
+            self._finite_steps = self._finite_steps + 1 if finite else 0
             if not finite:
-                self.scale /= 2
-            elif self.good_steps % STEPS_TO_DOUBLE == 0:
-                self.scale *= 2
+                self.loss_scale /= 2
+            elif self._finite_steps % STEPS_TO_DOUBLE_SCALE == 0:
+                self.loss_scale *= 2

@@ -1,4 +1,4 @@
-"""Runs that are killed at random moments over and over, and end as if nothing had happened.
+"""Commands that are killed at random moments over and over, and whose results are those of an undisturbed run.
 
 `make soak` kills each of them 200 times, which takes half an hour and more; otherwise training is killed five times.
 """
@@ -24,6 +24,7 @@ from tools.shapes import write_dataset
 
 ENVIRONMENT = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'}
 SOAK = pytest.mark.soak, pytest.mark.slow  # -m 'not slow' leaves them out too
+PARTS = '.yolact-*.part'  # unfinished files and folders, as system.files names them
 RESULTS = ['all_bbox_results.json', 'all_bbox_results.zip', 'all_results.json', 'all_results.zip']
 
 
@@ -39,27 +40,29 @@ def folder(tmp_path_factory):
     return folder
 
 
-class Victim:
-    """A process that is started again and again until it ends by itself.
+class KilledCommand:
+    """A command that is started again and again until it ends by itself.
 
     Attributes:
-        kills, seconds: so far.
-        log: Path of what it says, in this life.
+        log: Path of the output of the last start.
+        kills, starts: so far.
+        seconds: since the first start.
     """
 
     def __init__(self, log):
-        self.log, self.kills, self.began = log, 0, time.monotonic()
+        self.log, self.kills, self.starts, self._start_time = log, 0, 0, time.monotonic()
 
-    def live(self, command, ready, delay):
-        """One life, which a kill ends some time after something is so.
+    def start(self, command, ready, delay):
+        """Start it, and kill it some time after a condition holds.
 
         Args:
-            command: list of what to run.
-            ready: callable that tells whether it is so.
+            command: list of a script and its flags.
+            ready: callable that tells whether the condition holds.
             delay: seconds from then to the kill.
         Returns:
             its exit status; None if it was killed.
         """
+        self.starts += 1
         with open(self.log, 'w') as log:
             process = subprocess.Popen([sys.executable, *map(str, command)], env=ENVIRONMENT, stdout=log, stderr=log)
         while process.poll() is None and not ready():
@@ -72,13 +75,13 @@ class Victim:
             self.kills += 1
             return None
 
-    def says(self, start):
-        """Whether it has said a line that starts so."""
+    def has_printed(self, start):
+        """Whether a line of its output starts so."""
         return any(line.startswith(start) for line in self.log.read_text().splitlines())
 
     @property
     def seconds(self):
-        return time.monotonic() - self.began
+        return time.monotonic() - self._start_time
 
 
 def training(folder, out, steps, *more):
@@ -99,52 +102,51 @@ def newest(out):
     if path is None:
         return 0, None
     checkpoint = load_checkpoint(path, training=True)
-    assert checkpoint.velocity.keys() <= checkpoint.tensors.keys() == checkpoint.averaged.keys()
+    assert checkpoint.velocity.keys() <= checkpoint.tensors.keys() == checkpoint.ema.keys()
     assert checkpoint.velocity
     return checkpoint.step, path
 
 
-def sweep(out):
-    """Remove what kills in the middle of saving left behind: how many drafts that were."""
-    drafts = list(out.glob('.*.draft'))
-    for draft in drafts:
-        shutil.rmtree(draft)
-    return len(drafts)
+def remove_parts(out):
+    """Remove the unfinished files and folders that kills left behind. Returns their number."""
+    parts = list(out.glob(PARTS))
+    for part in parts:
+        shutil.rmtree(part) if part.is_dir() else part.unlink()
+    return len(parts)
 
 
 @pytest.mark.parametrize('kills, steps', [(5, 16), pytest.param(200, 300, marks=SOAK)])
 def test_training_that_is_killed_at_random_moments_ends_with_the_weights_of_an_undisturbed_run(folder, tmp_path, kills,
                                                                                                steps):
-    rng, victim, out = np.random.default_rng(0), Victim(tmp_path / 'log'), tmp_path / 'killed'
+    rng, killed, out = np.random.default_rng(0), KilledCommand(tmp_path / 'log'), tmp_path / 'killed'
     out.mkdir()
-    torn = starts = 0
+    while_saving = 0
     while True:
-        torn += sweep(out)
+        while_saving += remove_parts(out)
         step, path = newest(out)
-        middle = step < steps - 8  # after that nothing is learnt before the last kill
-        moments = {  # ready when, and up to how many seconds later the kill comes
-            'importing': (lambda: True, 3 if middle else 1),
-            'loading': (lambda: victim.says(f'{folder}'), 1.5),
-            'stepping': (lambda step=step: victim.says(f'step {step + 1}/'), 0.8),
-            'saving': (lambda: any(out.glob('.*.draft')), 0.1)}
-        chosen = rng.choice([*moments] if middle else ['importing'])
-        ready, most = moments[chosen] if victim.kills < kills else (lambda: False, 0)
-        starts += 1
-        status = victim.live(training(folder, out, steps, *(
-            ('--pattern=1', f'--model_path={path}') if path else FROM_SCRATCH)), ready, most * rng.random())
+        early = step < steps - 8  # later the run may end before the last kill
+        moments = {  # when to kill: from when on, and up to how many seconds later
+            'importing': (lambda: True, 3 if early else 1),
+            'loading': (lambda: killed.has_printed(f'{folder}'), 1.5),
+            'stepping': (lambda step=step: killed.has_printed(f'step {step + 1}/'), 0.8),
+            'saving': (lambda: any(out.glob(PARTS)), 0.1)}
+        moment = rng.choice([*moments] if early else ['importing'])
+        ready, max_delay = moments[moment] if killed.kills < kills else (lambda: False, 0)
+        status = killed.start(training(folder, out, steps, *(
+            ('--pattern=1', f'--model_path={path}') if path else FROM_SCRATCH)), ready, max_delay * rng.random())
         if status is not None:
             break
-        if chosen in ('stepping', 'saving'):
-            assert not victim.says('step ') or victim.says(f'step {step + 1}/{steps} ')  # it has gone on from there
-    assert (status, victim.kills) == (0, kills), victim.log.read_text()
-    print(f'\ntrain.py: {kills} kills, {torn} of them in the middle of saving, {starts} starts, {steps} steps, '
-          f'{victim.seconds:.0f} s')
+        if moment in ('stepping', 'saving'):
+            assert not killed.has_printed('step ') or killed.has_printed(f'step {step + 1}/{steps} ')  # it has resumed
+    assert (status, killed.kills) == (0, kills), killed.log.read_text()
+    print(f'\ntrain.py: {kills} kills, {while_saving} of them while saving, {killed.starts} starts, {steps} steps, '
+          f'{killed.seconds:.0f} s')
     subprocess.run([sys.executable, *map(str, training(folder, tmp_path / 'whole', steps, *FROM_SCRATCH))], check=True,
                    env=ENVIRONMENT, stderr=subprocess.DEVNULL)
-    (last, killed), (_, undisturbed) = newest(out), newest(tmp_path / 'whole')
+    (last, resumed), (_, undisturbed) = newest(out), newest(tmp_path / 'whole')
     assert last == steps
     for name in ('model', 'optimizer', 'averaged'):
-        expected, found = (load_file(path / f'{name}.safetensors') for path in (undisturbed, killed))
+        expected, found = (load_file(path / f'{name}.safetensors') for path in (undisturbed, resumed))
         assert expected.keys() == found.keys()
         for key in expected:
             np.testing.assert_array_equal(found[key], expected[key], key)
@@ -154,6 +156,14 @@ def submission(folder, out):
     return [ROOT / 'test_dev.py', '--model_path', folder / 'random.pd', '--test_images_path', folder / 'test',
             '--test_anno_path', folder / 'many.json', '--batch_size', '2', '--obj_threshold', '0.01',
             '--out', out / 'all_results.json']
+
+
+def is_writing(out):
+    """Whether a file of results is being written."""
+    try:
+        return any(part.stat().st_size for part in out.glob(PARTS))
+    except FileNotFoundError:
+        return False  # it has just been finished
 
 
 def size_of_journal(out):
@@ -171,29 +181,29 @@ def test_a_submission_that_is_killed_at_random_moments_writes_the_bytes_of_an_un
                    stderr=subprocess.DEVNULL)
     expected = {name: (whole / name).read_bytes() for name in RESULTS}
     total = len(expected['all_results.json']) + len(expected['all_bbox_results.json'])
-    rng, victim = np.random.default_rng(0), Victim(tmp_path / 'log')
-    starts, torn = 0, {name: 0 for name in ('importing', 'finding', 'writing')}
+    rng, killed = np.random.default_rng(0), KilledCommand(tmp_path / 'log')
+    kills_by_moment = {name: 0 for name in ('importing', 'predicting', 'writing')}
     while True:
+        remove_parts(out)
         before = size_of_journal(out)
-        middle = before < 0.97 * total  # after that the run is not to end before the last kill
+        early = before < 0.97 * total  # later the run may end before the last kill
         target = before + 2 * total / kills * rng.random()
         moments = {
-            'importing': (lambda: True, 4 if middle else 1),
-            'finding': (lambda target=target: size_of_journal(out) > target, 0.05),
-            'writing': (lambda: (out / '.all_results.json.part').exists()
-                        and (out / '.all_results.json.part').stat().st_size > 0, 0)}
-        chosen = rng.choice(['importing', 'finding', 'finding', 'finding'] if middle else ['importing', 'writing'])
-        ready, most = moments[chosen] if victim.kills < kills else (lambda: False, 0)
-        starts += 1
-        status = victim.live(submission(folder, out), ready, most * rng.random())
+            'importing': (lambda: True, 4 if early else 1),
+            'predicting': (lambda target=target: size_of_journal(out) > target, 0.05),
+            'writing': (lambda: is_writing(out), 0)}
+        moment = rng.choice(['importing', 'predicting', 'predicting', 'predicting'] if early else
+                            ['importing', 'writing'])
+        ready, max_delay = moments[moment] if killed.kills < kills else (lambda: False, 0)
+        status = killed.start(submission(folder, out), ready, max_delay * rng.random())
         if status is not None:
             break
-        torn[chosen] += 1
+        kills_by_moment[moment] += 1
         assert size_of_journal(out) >= before
         for path in out.glob('all*'):
             assert path.read_bytes() == expected[path.name]
-    assert (status, victim.kills) == (0, kills), victim.log.read_text()
-    print(f'\ntest_dev.py: {kills} kills ({", ".join(f"{torn[name]} while {name}" for name in torn)}), '
-          f'{starts} starts, {images} images, {victim.seconds:.0f} s')
+    assert (status, killed.kills) == (0, kills), killed.log.read_text()
+    moments = ', '.join(f'{number} while {name}' for name, number in kills_by_moment.items())
+    print(f'\ntest_dev.py: {kills} kills ({moments}), {killed.starts} starts, {images} images, {killed.seconds:.0f} s')
     assert sorted(path.name for path in out.iterdir()) == RESULTS
     assert {name: (out / name).read_bytes() for name in RESULTS} == expected

@@ -17,16 +17,16 @@ import pytest
 from safetensors.numpy import load_file
 
 import train
+from data.coco import CocoDataset
 from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, tensors_of
-from model.classes import Classes
 from model.config import preset
+from model.losses import Criterion
 from model.yolact import Yolact
+from system.command import INTERRUPTED, exit_status
 from tests.helpers import ROOT
 from tests.helpers.networks import SMALL
 from tools.shapes import write_dataset
-from training import checkpoints as saving
-from training.precision import Precision
-from training.recipe import FINETUNING
+from training.recipe import FINETUNING, Recipe
 
 
 @pytest.fixture(scope='module')
@@ -77,7 +77,7 @@ def test_checkpoints_are_named_by_step_epoch_and_loss(short_run):
         assert all(np.isfinite(tensor).all() for tensor in load_checkpoint(path).tensors.values())
 
 
-def test_lines_tell_every_loss(short_run):
+def test_lines_have_every_loss(short_run):
     _, lines = short_run
     steps = [line for line in lines if line.startswith('step ')]
     assert [line.split()[1] for line in steps] == [f'{step}/6' for step in range(1, 7)]
@@ -89,86 +89,66 @@ def test_lines_tell_every_loss(short_run):
 
 def test_the_log_file_has_a_line_for_each_step_and_evaluation(short_run):
     out, lines = short_run
-    told = [json.loads(line) for line in (out / 'log.jsonl').read_text().splitlines()]
-    steps = [line for line in told if 'loss' in line]
+    logged = [json.loads(line) for line in (out / 'log.jsonl').read_text().splitlines()]
+    steps = [line for line in logged if 'loss' in line]
     assert [line['step'] for line in steps] == [1, 2, 3, 4, 5, 6]
     for line in steps:
         losses = [line[name] for name in ('box', 'mask', 'class', 'mask_iou', 'semantic')]
         assert line['loss'] == pytest.approx(sum(losses))
         assert 0 <= line['data_time'] <= line['step_time']
     assert steps[2]['lr'] == pytest.approx(0.01 * (1 + math.cos(math.pi * 2 / 6)) / 2)
-    evaluations = [line for line in told if 'mask_ap' in line]
+    evaluations = [line for line in logged if 'mask_ap' in line]
     assert [line['step'] for line in evaluations] == [4, 6]  # an epoch is four steps
     assert all(-1 <= line['box_ap'] <= 1 for line in evaluations)
 
 
 def test_visualdl_gets_every_number_of_the_log(folder, tmp_path, capsys):
     if importlib.util.find_spec('visualdl') is None:
-        line = complaint(capsys, *flags(folder, steps=2, visualdl=True, save_dir=tmp_path))
+        line = error_of(capsys, *flags(folder, steps=2, visualdl=True, save_dir=tmp_path))
         assert line == '--visualdl: VisualDL is not installed; pip install visualdl'
         pytest.skip('VisualDL is not installed')
     from visualdl import LogReader
     status, lines = run(*flags(folder, steps=2, visualdl=True, save_dir=tmp_path))
     assert status == 0, lines
-    told = [json.loads(line) for line in (tmp_path / 'log.jsonl').read_text().splitlines()]
+    logged = [json.loads(line) for line in (tmp_path / 'log.jsonl').read_text().splitlines()]
     reader = LogReader(logdir=str(tmp_path / 'visualdl'))
-    for name in told[0].keys() - {'time', 'step'}:
+    for name in logged[0].keys() - {'time', 'step'}:
         found = reader.get_log_data('scalar', str(tmp_path / 'visualdl'), name)
         assert [(step, pytest.approx(value)) for step, _, _, value in found] == [(line['step'], line[name])
-                                                                                for line in told]
+                                                                                for line in logged]
 
 
-def test_the_best_checkpoint_is_kept_apart(folder, tmp_path):
-    network = Yolact(preset(**SMALL))
-    optimizer = train.make_optimizer(network, {})
-    other = 'best-step0000006-ap0.9000.pd'  # of a run before
-    (tmp_path / other).mkdir()
-
-    def evaluate_at(start, *evaluations):
-        best = saving.best_until(tmp_path, start)
-        state = train.Run(network, optimizer, None, Precision(), FINETUNING, start, best)
-        for step, ap in evaluations:
-            saving.keep_best(tmp_path, state, Classes([*'abcdefgh'], range(8)), step, 0, ap)
-        return {path.name for path in tmp_path.iterdir()}
-
-    assert evaluate_at(0, (4, 0.1), (8, 0.3), (12, 0.2)) == {other, 'best-step0000008-ap0.3000.pd'}
-    assert load_checkpoint(tmp_path / 'best-step0000008-ap0.3000.pd').step == 8
-    (tmp_path / other).rmdir()
-    assert evaluate_at(12, (16, 0.3)) == {'best-step0000008-ap0.3000.pd'}
-    assert evaluate_at(16, (20, 0.4)) == {'best-step0000020-ap0.4000.pd'}
-
-
-def test_averaged_weights_are_saved_predict_and_go_on(folder, tmp_path):
+def test_the_ema_is_saved_predicts_and_is_resumed(folder, tmp_path):
     status, lines = run(*flags(folder, steps=3, save_interval=1, lr=0.01, ema=0.6, save_dir=tmp_path / 'a'))
     assert status == 0, lines
     found = {step: load_checkpoint(path, training=True) for step, path in checkpoints(tmp_path / 'a').items()}
     for step in (2, 3):
         decay = min(0.6, step / (step + 9))
-        for name, value in found[step].averaged.items():
-            expected = decay * found[step - 1].averaged[name] + (1 - decay) * found[step].tensors[name]
+        for name, value in found[step].ema.items():
+            expected = decay * found[step - 1].ema[name] + (1 - decay) * found[step].tensors[name]
             np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-6, err_msg=name)
     predicting = load_checkpoint(checkpoints(tmp_path / 'a')[3])
     for name, value in predicting.tensors.items():
-        np.testing.assert_array_equal(value, found[3].averaged[name])
+        np.testing.assert_array_equal(value, found[3].ema[name])
     status, lines = run(*flags(folder, pattern=1, model_path=checkpoints(tmp_path / 'a')[2], steps=3,
                                save_dir=tmp_path / 'b'))
     assert status == 0, lines
     resumed = load_checkpoint(checkpoints(tmp_path / 'b')[3], training=True)
-    for name, value in resumed.averaged.items():
-        np.testing.assert_array_equal(value, found[3].averaged[name])
+    for name, value in resumed.ema.items():
+        np.testing.assert_array_equal(value, found[3].ema[name])
 
 
-def test_frozen_batch_norm_stays_as_it_is(folder, short_run, tmp_path):
+def test_frozen_batch_norm_does_not_change(folder, short_run, tmp_path):
     before = load_checkpoint(checkpoints(short_run[0])[6]).tensors
     status, lines = run(*flags(folder, pattern=1, model_path=checkpoints(short_run[0])[6], steps=8, freeze_bn='true',
                                save_dir=tmp_path))
     assert status == 0, lines
     after = load_checkpoint(checkpoints(tmp_path)[8]).tensors
-    kept = {name for name in before if np.array_equal(before[name], after[name])}
+    unchanged = {name for name in before if np.array_equal(before[name], after[name])}
     norms = {name.removesuffix('._mean') for name in before if name.endswith('._mean')}
     assert len(norms) == 20
-    assert kept >= {f'{name}.{part}' for name in norms for part in ('weight', 'bias', '_mean', '_variance')}
-    assert 'backbone.conv1.weight' not in kept
+    assert unchanged >= {f'{name}.{part}' for name in norms for part in ('weight', 'bias', '_mean', '_variance')}
+    assert 'backbone.conv1.weight' not in unchanged
 
 
 @pytest.mark.parametrize('loss', ['focal_loss', 'ghm_c_loss'])
@@ -178,7 +158,7 @@ def test_losses_of_sigmoid_scores_are_remembered(folder, tmp_path, loss, capsys)
     checkpoint = load_checkpoint(checkpoints(tmp_path)[2])
     assert (checkpoint.config.scores, checkpoint.recipe['conf_loss']) == ('sigmoid', loss)
     again = flags(folder, pattern=1, model_path=checkpoints(tmp_path)[2], steps=3, save_dir=tmp_path)
-    assert 'trains softmax scores, but ' in complaint(capsys, *again, '--conf_loss=ce_loss')
+    assert 'trains softmax scores, but ' in error_of(capsys, *again, '--conf_loss=ce_loss')
     status, lines = run(*again)
     assert status == 0, lines
     assert load_checkpoint(checkpoints(tmp_path)[3]).recipe['conf_loss'] == loss
@@ -193,7 +173,7 @@ def test_a_damaged_image_is_named_once_and_does_not_stop_a_run(short_run):
 def test_eval_prints_average_precision_at_each_epoch_and_at_the_end(short_run):
     _, lines = short_run
     assert sum(line.startswith('  mask |') for line in lines) == 2
-    assert not any('%|' in line for line in lines)  # a bar, which is for terminals
+    assert not any('%|' in line for line in lines)  # a progress bar, which is for terminals
 
 
 def test_a_run_that_is_killed_in_its_eleventh_step_ends_as_an_undisturbed_one_to_the_bit(folder, tmp_path):
@@ -224,8 +204,8 @@ def test_a_run_that_is_killed_in_its_eleventh_step_ends_as_an_undisturbed_one_to
             != load_file(resumed / 'model.safetensors')['fpn.lat_layers.0.weight']).any()
 
 
-def in_small_space(megabytes, folder, copy, *command):
-    """Run a command that finds a disk of a few MB at a folder, of which a copy is made in the end."""
+def with_small_disk(megabytes, folder, copy, *command):
+    """Run a command with a disk of a few MB mounted at a folder, which is copied in the end."""
     script = f'mount -t tmpfs -o size={megabytes}m none "$0" && {{ "$@"; status=$?; cp -r "$0" {copy}; exit $status; }}'
     return subprocess.run(['unshare', '--map-root-user', '--mount', 'sh', '-c', script, folder, *command],
                           capture_output=True, text=True)
@@ -233,12 +213,13 @@ def in_small_space(megabytes, folder, copy, *command):
 
 def test_a_full_disk_leaves_the_last_checkpoint_whole(folder, tmp_path):
     (tmp_path / 'small').mkdir()
-    if in_small_space(1, tmp_path / 'small', tmp_path / 'nothing', 'true').returncode:
+    if with_small_disk(1, tmp_path / 'small', tmp_path / 'nothing', 'true').returncode:
         pytest.skip('no small disk can be made here')
-    done = in_small_space(40, tmp_path / 'small', tmp_path / 'copy', sys.executable, ROOT / 'train.py',
+    done = with_small_disk(40, tmp_path / 'small', tmp_path / 'copy', sys.executable, ROOT / 'train.py',
                           *flags(folder, steps=6, save_interval=1, save_dir=tmp_path / 'small'))
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].endswith(': No space left on device; the last checkpoint is whole')
+    assert re.fullmatch(f'train.py: error: {tmp_path}/small/.+: No space left on device; check the path, its '
+                        'permissions and the room on the disk', done.stderr.splitlines()[-1])
     assert 'Traceback' not in done.stderr
     saved = checkpoints(tmp_path / 'copy')
     assert sorted(saved) == list(range(1, len(saved) + 1)) and 1 <= len(saved) < 6
@@ -247,19 +228,20 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(folder, tmp_path):
 
 def test_a_folder_that_becomes_read_only_leaves_the_last_checkpoint_whole(folder, tmp_path):
     (tmp_path / 'small').mkdir()
-    if in_small_space(1, tmp_path / 'small', tmp_path / 'nothing', 'mount', '-o', 'remount,ro', tmp_path / 'small'
+    if with_small_disk(1, tmp_path / 'small', tmp_path / 'nothing', 'mount', '-o', 'remount,ro', tmp_path / 'small'
                       ).returncode:
         pytest.skip('no folder can be made read-only here')
-    script = f"""said={tmp_path / 'said'}; "$@" 2> $said & run=$!
-until grep -q ^saved $said; do kill -0 $run || exit; sleep 0.01; done
+    script = f"""output={tmp_path / 'output'}; "$@" 2> $output & run=$!
+until grep -q ^saved $output; do kill -0 $run || exit; sleep 0.01; done
 until mount -o remount,ro {tmp_path / 'small'}; do sleep 0.001; done
 wait $run"""
-    done = in_small_space(600, tmp_path / 'small', tmp_path / 'copy', 'sh', '-c', script, 'sh', sys.executable,
+    done = with_small_disk(600, tmp_path / 'small', tmp_path / 'copy', 'sh', '-c', script, 'sh', sys.executable,
                           ROOT / 'train.py', *flags(folder, steps=30, save_interval=2, save_dir=tmp_path / 'small'))
-    said = (tmp_path / 'said').read_text()
-    assert done.returncode == 2, said
-    assert said.splitlines()[-1].endswith(': Read-only file system; the last checkpoint is whole')
-    assert said.count('train.py: error: ') == 1 and 'Traceback' not in said
+    output = (tmp_path / 'output').read_text()
+    assert done.returncode == 2, output
+    assert re.fullmatch(f'train.py: error: {tmp_path}/small/.+: Read-only file system; check the path, its '
+                        'permissions and the room on the disk', output.splitlines()[-1])
+    assert output.count('train.py: error: ') == 1 and 'Traceback' not in output
     saved = checkpoints(tmp_path / 'copy')
     assert list(saved)
     assert all(load_checkpoint(path, training=True).velocity for path in saved.values())
@@ -275,19 +257,19 @@ def test_a_folder_that_is_removed_under_a_run_is_made_again(folder, tmp_path):
     _, rest = process.communicate()
     assert process.returncode == 0, rest
     assert sorted(checkpoints(tmp_path / 'out')) == [4, 6, 8]
-    told = [json.loads(line)['step'] for line in (tmp_path / 'out/log.jsonl').read_text().splitlines()]
-    assert told == list(range(told[0], 9)) and told[0] <= 4
+    logged = [json.loads(line)['step'] for line in (tmp_path / 'out/log.jsonl').read_text().splitlines()]
+    assert logged == list(range(logged[0], 9)) and logged[0] <= 4
 
 
-def hear_all_signals():
-    """Also those that this process was told to ignore, as nohup does, and would hand on."""
+def listen_to_sighup():
+    """A process that ignores it, as under nohup, hands that on to those it starts."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def start(*arguments):
-    """A run that has done its second step, and may go on for long."""
+    """A run that has done its second step."""
     process = subprocess.Popen([sys.executable, ROOT / 'train.py', *arguments], stderr=subprocess.PIPE, text=True,
-                               start_new_session=True, preexec_fn=hear_all_signals)
+                               start_new_session=True, preexec_fn=listen_to_sighup)
     for line in process.stderr:
         if line.startswith('step 2/'):
             return process
@@ -307,7 +289,7 @@ def descendants(pid):
 
 
 @pytest.mark.parametrize('number, whole_group', [(signal.SIGINT, True), (signal.SIGTERM, False)])
-def test_a_run_that_is_asked_to_stop_saves_and_goes_on_later(folder, tmp_path, number, whole_group):
+def test_a_run_saves_on_a_stop_request_and_can_be_resumed(folder, tmp_path, number, whole_group):
     process = start(*flags(folder, steps=1000, num_workers=2, save_dir=tmp_path))
     (os.killpg if whole_group else os.kill)(process.pid, number)
     _, rest = process.communicate(timeout=60)
@@ -320,7 +302,7 @@ def test_a_run_that_is_asked_to_stop_saves_and_goes_on_later(folder, tmp_path, n
     assert sorted(checkpoints(tmp_path)) == [step, step + 1]
 
 
-def test_a_run_goes_on_when_nobody_reads_what_it_says_and_saves_when_the_terminal_is_closed(folder, tmp_path):
+def test_a_run_goes_on_when_nobody_reads_its_output_and_saves_when_the_terminal_is_closed(folder, tmp_path):
     process = start(*flags(folder, steps=1000, save_dir=tmp_path, save_interval=3))
     process.stderr.close()
     deadline = time.time() + 60
@@ -333,7 +315,7 @@ def test_a_run_goes_on_when_nobody_reads_what_it_says_and_saves_when_the_termina
     assert last in checkpoints(tmp_path) and last > 3
 
 
-def test_an_evaluation_is_left_when_the_run_is_to_stop(folder, tmp_path):
+def test_a_stop_request_interrupts_an_evaluation(folder, tmp_path):
     """The first epoch ends with the second step; a thousand images would take minutes."""
     content = json.loads((folder / 'annotations/instances_val.json').read_text())
     image = content['images'][0]
@@ -347,7 +329,7 @@ def test_an_evaluation_is_left_when_the_run_is_to_stop(folder, tmp_path):
     process.send_signal(signal.SIGTERM)
     _, rest = process.communicate(timeout=30)
     assert process.returncode == 128 + signal.SIGTERM, rest
-    assert 'the evaluation is left out' in rest and 'Traceback' not in rest
+    assert 'the evaluation is interrupted' in rest and 'Traceback' not in rest
     assert sorted(checkpoints(tmp_path / 'out')) == [2, 3]
 
 
@@ -357,8 +339,9 @@ def test_stopping_twice_stops_at_once(folder, tmp_path):
     assert process.stderr.readline().startswith('stopping after this step')
     process.send_signal(signal.SIGTERM)
     _, rest = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert rest.splitlines()[-1] == 'train.py: stopped at once; the last checkpoint is whole'
+    assert process.returncode == 128 + signal.SIGTERM
+    assert rest.splitlines()[-1] == f'train.py: {INTERRUPTED}'
+    assert not checkpoints(tmp_path)
 
 
 @pytest.mark.skipif(not Path('/proc/self/stat').exists(), reason='looks at processes as Linux shows them')
@@ -385,8 +368,7 @@ def test_a_loss_that_is_never_finite_stops_the_run_with_finite_weights(folder, t
         assert all(np.isfinite(tensor).all() for tensor in tensors.values())
 
 
-def test_a_step_without_a_finite_loss_is_not_taken(folder, tmp_path, capsys, monkeypatch):
-    from model.losses import Criterion
+def test_a_step_without_a_finite_loss_changes_nothing(folder, tmp_path, capsys, monkeypatch):
     calls = []
 
     class Faulty(Criterion):
@@ -395,15 +377,15 @@ def test_a_step_without_a_finite_loss_is_not_taken(folder, tmp_path, capsys, mon
             losses = super().__call__(network, outputs, *rest)
             return {**losses, 'mask': losses['mask'] * np.nan} if len(calls) == 2 else losses
 
-    monkeypatch.setattr('model.losses.Criterion', Faulty)
-    assert train.main(flags(folder, steps=3, num_workers=0, save_interval=1, save_dir=tmp_path)) == 0
+    monkeypatch.setattr('training.setup.Criterion', Faulty)
+    assert exit_status(train.main, flags(folder, steps=3, num_workers=0, save_interval=1, save_dir=tmp_path)) == 0
     lines = capsys.readouterr().err.splitlines()
     skipped, = (line for line in lines if line.startswith('step 2 is skipped: mask not finite; images '))
     assert len(skipped.partition('images ')[2].split(', ')) == 2
     assert 'steps that were skipped: 1' in lines
-    told = [json.loads(line) for line in (tmp_path / 'log.jsonl').read_text().splitlines()]
-    assert [line['step'] for line in told] == [1, 2, 3] and told[1]['not_finite'] == ['mask']
-    assert ', '.join(map(str, told[1]['image_ids'])) == skipped.partition('images ')[2]
+    logged = [json.loads(line) for line in (tmp_path / 'log.jsonl').read_text().splitlines()]
+    assert [line['step'] for line in logged] == [1, 2, 3] and logged[1]['not_finite'] == ['mask']
+    assert ', '.join(map(str, logged[1]['image_ids'])) == skipped.partition('images ')[2]
     found = {step: load_file(path / 'model.safetensors') for step, path in checkpoints(tmp_path).items()}
     for name in found[1]:
         np.testing.assert_array_equal(found[1][name], found[2][name], name)  # batch norm's statistics too
@@ -411,21 +393,22 @@ def test_a_step_without_a_finite_loss_is_not_taken(folder, tmp_path, capsys, mon
 
 
 @pytest.mark.filterwarnings('ignore:amp_guard')  # which changes nothing on a CPU
-def test_gradients_that_overflow_cost_their_step_alone(folder, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr('model.mixed_precision.half_precision', lambda: 'float16')
-    monkeypatch.setattr('training.precision.FIRST_SCALE', 2.0 ** 121)
-    assert train.main(flags(folder, steps=9, num_workers=0, save_interval=9, amp='O1', save_dir=tmp_path)) == 0
+def test_gradients_that_overflow_skip_only_their_step(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr('training.setup.half_precision', lambda: 'float16')
+    monkeypatch.setattr('training.precision.INITIAL_LOSS_SCALE', 2.0 ** 121)
+    assert exit_status(train.main, flags(folder, steps=9, num_workers=0, save_interval=9, amp='O1',
+                                         save_dir=tmp_path)) == 0
     lines = capsys.readouterr().err.splitlines()
     skipped = [line for line in lines if ' is skipped: gradient not finite; ' in line]
     assert 1 <= len(skipped) <= 7
-    taken = [line for line in lines if re.match(r'step \d/9 ', line)]
-    assert len(taken) == 9 - len(skipped)
+    logged = [line for line in lines if re.match(r'step \d/9 ', line)]
+    assert len(logged) == 9 - len(skipped)
     tensors = load_checkpoint(checkpoints(tmp_path)[9]).tensors
     assert all(np.isfinite(tensor).all() for tensor in tensors.values())
 
 
-def test_a_converted_checkpoint_starts_where_it_is_told(folder, tmp_path):
-    dataset = train.CocoDataset(folder / 'annotations/instances_train.json', folder / 'train')
+def test_a_converted_checkpoint_starts_at_the_initial_step(folder, tmp_path):
+    dataset = CocoDataset(folder / 'annotations/instances_train.json', folder / 'train')
     network = Yolact(preset(**SMALL))
     save_checkpoint(tmp_path / 'pretrained', Checkpoint(network.config, dataset.classes, tensors_of(network)))
     status, lines = run(*flags(folder, pattern=1, model_path=tmp_path / 'pretrained', initial_step=800_000,
@@ -448,64 +431,29 @@ def test_lines_as_they_are_typed(folder, tmp_path, line, step, folder_of_weights
     (here / 'train.py').symlink_to(ROOT / 'train.py')
     (tmp_path / 'COCO/train2017').symlink_to(folder / 'train')
     (tmp_path / 'COCO/annotations/instances_train2017.json').symlink_to(folder / 'annotations/instances_train.json')
-    dataset = train.CocoDataset(folder / 'annotations/instances_train.json', folder / 'train')
+    dataset = CocoDataset(folder / 'annotations/instances_train.json', folder / 'train')
     network = Yolact(preset(**SMALL))
     save_checkpoint(here / folder_of_weights, Checkpoint(network.config, dataset.classes, tensors_of(network),
                                                          step=step))
     environment = {**os.environ, 'PATH': f'{Path(sys.executable).parent}:{os.environ["PATH"]}'}
     process = int(subprocess.run(['sh', '-c', f'{line}\necho $!'], cwd=here, env=environment, text=True, check=True,
                                  capture_output=True).stdout)
-    said, deadline = here / 'train.txt', time.time() + 60
-    while 'images, 8 classes' not in said.read_text() and time.time() < deadline:
+    output, deadline = here / 'train.txt', time.time() + 60
+    while 'images, 8 classes' not in output.read_text() and time.time() < deadline:
         time.sleep(0.1)
     os.kill(process, signal.SIGTERM)
-    while 'saved weights/' not in said.read_text() and time.time() < deadline:
+    while 'saved weights/' not in output.read_text() and time.time() < deadline:
         time.sleep(0.1)
     new, = {*(here / 'weights').glob('step*.pd')} - {here / folder_of_weights}
     saved = load_checkpoint(new, training=True)
     assert saved.step == int(line.partition('--initial_step=')[2].split()[0]) + 1
     steps = int(line.partition('--steps=')[2].split()[0])
-    assert train.Recipe(**saved.recipe) == dataclasses.replace(FINETUNING, steps=steps)
+    assert Recipe(**saved.recipe) == dataclasses.replace(FINETUNING, steps=steps)
 
 
-def test_a_kill_while_a_checkpoint_is_removed_leaves_no_half_of_one(tmp_path):
-    """Half of one would be the newest by its date, and one without its averaged weights even loads."""
-    script = ('import os, signal, shutil\nfrom training import saving\nfrom pathlib import Path\n'
-              'remove = os.unlink\n'
-              'def half(*arguments, **more):\n    remove(*arguments, **more)\n'
-              '    os.kill(os.getpid(), signal.SIGKILL)\n'
-              'os.unlink = half\n'
-              'saving.prune(Path("."))\n')
-    for step in range(16):
-        path = tmp_path / f'step{step:07d}-ep000-loss5.000.pd'
-        path.mkdir()
-        for name in ('meta.json', 'model.safetensors', 'averaged.safetensors'):
-            (path / name).write_text('')
-        os.utime(path, (step, step))
-    killed = subprocess.run([sys.executable, '-c', script], cwd=tmp_path, env={**os.environ, 'PYTHONPATH': f'{ROOT}'})
-    assert killed.returncode == -signal.SIGKILL
-    assert sorted(path.name for path in tmp_path.glob('step*')) == [
-        f'step{step:07d}-ep000-loss5.000.pd' for step in range(1, 16)]
-    assert all(len(list(path.iterdir())) == 3 for path in tmp_path.glob('step*'))
-    assert len(list(tmp_path.glob('.step0000000*.draft'))) == 1  # to be removed when no one can be at it any more
-
-
-def test_only_the_newest_15_checkpoints_are_kept_and_nothing_else_is_touched(tmp_path):
-    for name in ('shapes.pd', 'best-step0000001-ap0.1000.pd'):
-        (tmp_path / name).mkdir()
-    (tmp_path / 'step-notes.txt').write_text('mine')
-    for step in range(17):
-        (tmp_path / f'step{step:07d}-ep000-loss5.000.pd').mkdir()
-        os.utime(tmp_path / f'step{step:07d}-ep000-loss5.000.pd', (step, step))
-        saving.prune(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        'best-step0000001-ap0.1000.pd', 'shapes.pd', 'step-notes.txt',
-        *(f'step{step:07d}-ep000-loss5.000.pd' for step in range(2, 17))]
-
-
-def complaint(capsys, *arguments):
-    """The last line of a run that stops at once with exit status 2."""
-    assert train.main([str(argument) for argument in arguments]) == 2
+def error_of(capsys, *arguments):
+    """The error of a run that ends before its first step with exit status 2."""
+    assert exit_status(train.main, [str(argument) for argument in arguments]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert sum(line.startswith('train.py: error: ') for line in lines) == 1
     return lines[-1].removeprefix('train.py: error: ')
@@ -516,7 +464,7 @@ def complaint(capsys, *arguments):
     ('--lr=inf', 'inf is not a number above 0'), ('--num_workers=-1', '-1 is not 0 or more'),
     ('--seed=-1', '-1 is not 0 or more'), ('--initial_step=-1', '-1 is not 0 or more'),
     ('--model_path=x', '--pattern=0 starts from scratch and takes no --model_path')])
-def test_flags_that_mean_nothing_are_refused(folder, change, message, capsys):
+def test_flags_out_of_range_are_refused(folder, change, message, capsys):
     with pytest.raises(SystemExit) as stop:
         train.main([*flags(folder), change])
     assert stop.value.code == 2
@@ -533,19 +481,19 @@ def test_flags_that_mean_nothing_are_refused(folder, change, message, capsys):
     (dict(neg_threshold=0.6), '--neg_threshold=0.6 is above --pos_threshold=0.5'),
     (dict(pattern=1), 'pretrained_resnet50dcn: no such checkpoint'),
     (dict(backbone_weights='none'), 'none: no such checkpoint')])
-def test_what_cannot_work_is_one_line(folder, changes, message, capsys):
-    assert message in complaint(capsys, *flags(folder, **changes))
+def test_an_impossible_run_ends_with_a_line(folder, changes, message, capsys):
+    assert message in error_of(capsys, *flags(folder, **changes))
 
 
-def test_a_folder_that_cannot_be_made_is_told_before_the_work(folder, tmp_path, capsys):
+def test_a_folder_that_cannot_be_made_is_an_error_before_the_first_step(folder, tmp_path, capsys):
     (tmp_path / 'file').write_text('')
-    line = complaint(capsys, *flags(folder, save_dir=tmp_path / 'file/weights'))
+    line = error_of(capsys, *flags(folder, save_dir=tmp_path / 'file/weights'))
     assert line.startswith(f'{tmp_path}/file') and 'Not a directory' in line
 
 
 def test_a_step_other_than_the_checkpoints_is_refused(folder, short_run, capsys):
     out, _ = short_run
-    line = complaint(capsys, *flags(folder, pattern=1, model_path=checkpoints(out)[4], initial_step=3))
+    line = error_of(capsys, *flags(folder, pattern=1, model_path=checkpoints(out)[4], initial_step=3))
     assert 'was saved at step 4, not at --initial_step=3' in line
 
 
@@ -554,12 +502,12 @@ def test_weights_of_other_classes_are_refused(folder, short_run, tmp_path, capsy
     content = json.loads((folder / 'annotations/instances_train.json').read_text())
     content['categories'][0]['name'] = 'donut'
     (tmp_path / 'other.json').write_text(json.dumps(content))
-    line = complaint(capsys, *flags(folder, pattern=1, model_path=checkpoints(out)[4],
+    line = error_of(capsys, *flags(folder, pattern=1, model_path=checkpoints(out)[4],
                                     train_anno_path=tmp_path / 'other.json'))
     assert "'donut' (id 3) against 'ring' (id 3); to train new classes from these weights, use --pattern=0" in line
 
 
 def test_another_network_than_the_checkpoints_is_refused(folder, short_run, capsys):
     out, _ = short_run
-    line = complaint(capsys, *flags(folder, pattern=1, model_path=checkpoints(out)[4], mask_dim=16))
+    line = error_of(capsys, *flags(folder, pattern=1, model_path=checkpoints(out)[4], mask_dim=16))
     assert '--mask_dim=16, but ' in line and ' has 32; leave the flag out' in line

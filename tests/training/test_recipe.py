@@ -19,12 +19,12 @@ def test_learning_rate(step, steps, schedule, expected):
     assert learning_rate(recipe(schedule, steps=steps), step) == pytest.approx(expected, rel=1e-3)
 
 
-def test_the_published_schedule_is_one_of_images():
+def test_the_published_schedule_counts_images():
     for step, expected in ((69_999, 4e-3), (70_000, 4e-4), (150_000, 4e-5)):
-        assert learning_rate(recipe('steps', 4e-3), step, processes=4) == pytest.approx(expected)
+        assert learning_rate(recipe('steps', 4e-3), step, world_size=4) == pytest.approx(expected)
 
 
-def test_a_short_run_warms_up_in_a_tenth_of_it():
+def test_a_short_run_warms_up_for_a_tenth_of_its_steps():
     rates = [learning_rate(recipe('constant', 1.1e-3, 50), step) for step in range(7)]
     assert rates == pytest.approx([1e-4, 3e-4, 5e-4, 7e-4, 9e-4, 1.1e-3, 1.1e-3])
     assert learning_rate(recipe('constant', steps=1), 0) == 1e-4
@@ -34,35 +34,36 @@ def test_a_low_rate_needs_no_warm_up():
     assert learning_rate(recipe('constant', 1e-5, 1000), 0) == 1e-5
 
 
-def test_from_scratch_the_published_recipe_is_used_at_its_rate_for_the_images_of_a_step():
+def test_from_scratch_the_published_recipe_is_used_with_a_learning_rate_in_proportion_to_the_images_per_step():
     assert choose_recipe({}, {}, False) == PUBLISHED
-    assert choose_recipe({}, {}, False, processes=4).lr == 4e-3
-    assert choose_recipe({'batch_size': 2}, {}, False, processes=2).lr == 5e-4
-    assert choose_recipe({'lr': 0.5}, {}, False, processes=4).lr == 0.5
+    assert choose_recipe({}, {}, False, world_size=4).lr == 4e-3
+    assert choose_recipe({'batch_size': 2}, {}, False, world_size=2).lr == 5e-4
+    assert choose_recipe({'lr': 0.5}, {}, False, world_size=4).lr == 0.5
 
 
-def test_finetuning_has_a_recipe_of_its_own():
+def test_finetuning_has_its_own_recipe():
     assert choose_recipe({}, {}, True, pretrained=True) == FINETUNING
     assert (FINETUNING.lr, FINETUNING.lr_schedule) == (1e-4, 'constant')
 
 
-def test_a_recipe_comes_from_flags_then_the_run_before_then_the_pattern():
-    earlier = dict(lr=0.02, lr_schedule='cosine', conf_loss='focal_loss', steps=30, seed=4, batch_size=2)
-    found = choose_recipe({'lr': 0.5, 'steps': 40}, earlier, True)
+def test_a_recipe_comes_from_flags_then_the_checkpoint_then_the_pattern():
+    checkpoint_recipe = dict(lr=0.02, lr_schedule='cosine', conf_loss='focal_loss', steps=30, seed=4, batch_size=2)
+    found = choose_recipe({'lr': 0.5, 'steps': 40}, checkpoint_recipe, True)
     assert found == Recipe(0.5, 'cosine', 'focal_loss', 'ciou', steps=40, seed=4, batch_size=2)
 
 
-@pytest.mark.parametrize('batch_size, pretrained, earlier, frozen', [
+@pytest.mark.parametrize('batch_size, pretrained, checkpoint_recipe, frozen', [
     (5, True, {}, True), (6, True, {}, False), (5, False, {}, False), (5, True, {'freeze_bn': False}, False)])
-def test_batch_norm_is_frozen_where_a_device_sees_few_images_of_a_trained_backbone(batch_size, pretrained, earlier,
-                                                                                    frozen):
-    assert choose_recipe({'batch_size': batch_size}, earlier, True, pretrained=pretrained).freeze_bn is frozen
+def test_batch_norm_is_frozen_for_few_images_per_device_and_a_pretrained_backbone(batch_size, pretrained,
+                                                                                  checkpoint_recipe, frozen):
+    recipe = choose_recipe({'batch_size': batch_size}, checkpoint_recipe, True, pretrained=pretrained)
+    assert recipe.freeze_bn is frozen
 
 
-@pytest.mark.parametrize('earlier', [
+@pytest.mark.parametrize('checkpoint_recipe', [
     {'lr': 'x'}, {'lr': True}, {'lr': math.nan}, {'lr_schedule': 'soon'}, {'conf_loss': None}, {'ema': 1},
     {'freeze_bn': 'no'}, {'alien': 1}, {'steps': 0}, {'steps': 1.0}, {'steps': math.inf}, {'batch_size': True},
     {'seed': -1}, {'pos_threshold': 2}, {'negpos_ratio': 'x'}])
-def test_a_damaged_recipe(earlier):
+def test_a_damaged_recipe(checkpoint_recipe):
     with pytest.raises(ValueError):
-        choose_recipe({}, earlier, True)
+        choose_recipe({}, checkpoint_recipe, True)

@@ -1,0 +1,237 @@
+"""Starts a training run: a new one, or one that resumes a checkpoint."""
+import argparse
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import paddle
+
+from data.coco import CocoDataset
+from data.loader import Batches
+from model.checkpoint import Checkpoint, load_checkpoint, restore
+from model.classes import Classes
+from model.config import Config, preset
+from model.loss_names import CLASS_LOSSES
+from model.losses import Criterion
+from model.mixed_precision import half_precision
+from model.yolact import Yolact
+from system.device import choose_device
+from system.distributed import init_process_group
+from system.errors import UserError
+from system.messages import print_lines
+from training.checkpoints import best_checkpoints
+from training.ema import EMA
+from training.log import Log, ScalarWriter
+from training.optimizer import make_optimizer
+from training.precision import Precision
+from training.recipe import Recipe, choose_recipe
+
+WARNINGS_SHOWN = 3
+
+
+@dataclass
+class Run:
+    """A training run: what is trained, how, and where it is saved.
+
+    Attributes:
+        network: `Yolact`.
+        classes: `Classes` that it tells apart.
+        recipe: `Recipe`.
+        criterion: `Criterion`, the losses.
+        optimizer: Paddle's, of the network's parameters.
+        precision: `Precision` of a step.
+        ema: `EMA` of the network; None without.
+        save_dir: folder of log and checkpoints.
+        start: number of steps done before this run.
+        best: names of the best checkpoints of this run in `save_dir`, where those of other runs may be, too.
+        rank: number of this process, from 0.
+        world_size: number of processes.
+    """
+    network: Yolact
+    classes: Classes
+    recipe: Recipe
+    criterion: Criterion
+    optimizer: paddle.optimizer.Momentum
+    precision: Precision
+    ema: EMA | None
+    save_dir: Path
+    start: int = 0
+    best: set[str] = dataclasses.field(default_factory=set)
+    rank: int = 0
+    world_size: int = 1
+
+    @property
+    def is_main_process(self) -> bool:
+        """Whether this process logs, saves and evaluates."""
+        return self.rank == 0
+
+
+def open_dataset(annotations: str, images: str) -> CocoDataset:
+    """A dataset with annotations, and a few lines about it.
+
+    Raises:
+        UserError: it cannot be used.
+    """
+    dataset = CocoDataset(annotations, images)
+    dataset.check_annotations()
+    dataset.check_folder()
+    print_lines(f'{annotations}: {len(dataset)} images, {len(dataset.classes)} classes')
+    if dataset.warnings:
+        print_lines(*dataset.warnings[:WARNINGS_SHOWN], f'annotations that are left out: {len(dataset.warnings)}; '
+                    f'python -m tools.check {annotations} {images} --all lists them')
+    return dataset
+
+
+def start_run(args: argparse.Namespace, dataset: CocoDataset) -> Run:
+    """The `Run` that the flags ask for.
+
+    Raises:
+        UserError: flags, dataset and checkpoint do not fit together.
+        DistributedError: another process has ended.
+    """
+    choose_device(None if args.use_gpu is None else 'gpu' if args.use_gpu else 'cpu')
+    precision = Precision('float32' if args.amp == 'O0' else half_precision())
+    rank, world_size = init_process_group()
+    checkpoint = open_checkpoint(args, dataset) if args.pattern == 1 else None
+    recipe = recipe_of(args, checkpoint, world_size)
+    start = first_step(args, checkpoint, recipe)
+    network = build_network(args, dataset, checkpoint, recipe)
+    optimizer = make_optimizer(network, checkpoint.velocity if checkpoint else None)
+    ema = EMA(network, recipe.ema, checkpoint.ema if checkpoint else None) if recipe.ema else None
+    best = best_checkpoints(args.save_dir, checkpoint.step) if checkpoint and checkpoint.step else set()
+    criterion = Criterion(recipe.conf_loss, recipe.box_loss, recipe.negpos_ratio)
+    return Run(network, dataset.classes, recipe, criterion, optimizer, precision, ema, args.save_dir, start, best, rank,
+               world_size)
+
+
+def open_checkpoint(args: argparse.Namespace, dataset: CocoDataset) -> Checkpoint:
+    """The checkpoint to resume.
+
+    Raises:
+        UserError: it does not fit the dataset and the flags.
+    """
+    checkpoint = load_checkpoint(args.model_path, training=True)
+    if checkpoint.backbone_only:
+        raise UserError(f'{args.model_path}: only a backbone; start from it with --pattern=0 '
+                        f'--backbone_weights={args.model_path}')
+    difference = dataset.classes.difference(checkpoint.classes)
+    if difference:
+        raise UserError(f'{args.model_path}: other classes than {args.train_anno_path}: {difference}; to train '
+                        f'new classes from these weights, use --pattern=0 --backbone_weights={args.model_path}')
+    if None not in (args.initial_step, checkpoint.step) and args.initial_step != checkpoint.step:
+        raise UserError(f'{args.model_path}: was saved at step {checkpoint.step}, not at '
+                        f'--initial_step={args.initial_step}; leave the flag out to resume from there')
+    return checkpoint
+
+
+def recipe_of(args: argparse.Namespace, checkpoint: Checkpoint | None, world_size: int) -> Recipe:
+    """The `Recipe` of the flags and the checkpoint.
+
+    Raises:
+        UserError: the checkpoint's is damaged, or the thresholds contradict each other.
+    """
+    flags = {field.name: getattr(args, field.name) for field in dataclasses.fields(Recipe)
+             if getattr(args, field.name) is not None}
+    try:
+        recipe = choose_recipe(flags, checkpoint and checkpoint.recipe or {}, args.pattern == 1, world_size,
+                               pretrained=args.pattern == 1 or args.backbone_weights is not None)
+    except ValueError as error:
+        raise UserError(f'{args.model_path}: its recipe is damaged: {error}; copy the checkpoint again or take another '
+                        'one') from None
+    if recipe.neg_threshold > recipe.pos_threshold:
+        raise UserError(f'--neg_threshold={recipe.neg_threshold} is above --pos_threshold={recipe.pos_threshold}, and '
+                        'an anchor between them would be both; lower it')
+    return recipe
+
+
+def first_step(args: argparse.Namespace, checkpoint: Checkpoint | None, recipe: Recipe) -> int:
+    """How many steps are done before the run.
+
+    Raises:
+        UserError: all of them.
+    """
+    start = args.initial_step or 0
+    if checkpoint and checkpoint.step is not None:
+        start = checkpoint.step
+    if start >= recipe.steps:
+        raise UserError(f'step {start} is done, and --steps={recipe.steps} asks for no more; raise it')
+    return start
+
+
+def build_network(args: argparse.Namespace, dataset: CocoDataset, checkpoint: Checkpoint | None,
+                  recipe: Recipe) -> Yolact:
+    """The network, with the checkpoint's weights, those of --backbone_weights, or random ones.
+
+    Raises:
+        UserError: the weights do not fit the network.
+    """
+    paddle.seed(recipe.seed)
+    network = Yolact(config_of(args, dataset, checkpoint, recipe))
+    if checkpoint:
+        restore(network, checkpoint, args.model_path)
+    elif args.backbone_weights:
+        restore(network, load_checkpoint(args.backbone_weights), args.backbone_weights, other_classes=True)
+    if recipe.freeze_bn:
+        network.freeze_batch_norm()
+    return network
+
+
+def config_of(args: argparse.Namespace, dataset: CocoDataset, checkpoint: Checkpoint | None, recipe: Recipe) -> Config:
+    """The `Config` that flags, dataset and checkpoint agree on.
+
+    Raises:
+        UserError: they do not agree.
+    """
+    num_classes = len(dataset.classes) + 1
+    if args.num_classes not in (None, num_classes):
+        raise UserError(f'--num_classes={args.num_classes}, but {args.train_anno_path} has {num_classes - 1} classes, '
+                        f'which makes {num_classes} with background; leave the flag out')
+    flags = {name: getattr(args, name) for name in ('backbone_name', 'input_size', 'mask_dim')
+             if getattr(args, name) is not None}
+    scores = CLASS_LOSSES[recipe.conf_loss]
+    try:
+        if checkpoint is None:
+            return preset(**{'backbone_name': 'resnet50dcn', 'num_classes': num_classes, 'scores': scores, **flags})
+        _check_same_network(args, checkpoint, flags, recipe.conf_loss)
+        return dataclasses.replace(checkpoint.config, **flags)
+    except ValueError as error:
+        raise UserError(error) from None
+
+
+def _check_same_network(args: argparse.Namespace, checkpoint: Checkpoint, flags: dict[str, object],
+                        conf_loss: str) -> None:
+    """Make sure that the flags ask for the checkpoint's network, at whatever input size."""
+    for name in flags.keys() - {'input_size'}:
+        if flags[name] != getattr(checkpoint.config, name):
+            raise UserError(f'--{name}={flags[name]}, but {args.model_path} has {getattr(checkpoint.config, name)}; '
+                            'leave the flag out')
+    if CLASS_LOSSES[conf_loss] != checkpoint.config.scores:
+        raise UserError(f'--conf_loss={conf_loss} trains {CLASS_LOSSES[conf_loss]} scores, but {args.model_path} has '
+                        f'{checkpoint.config.scores} ones; choose another loss, or start with --pattern=0 '
+                        f'--backbone_weights={args.model_path}')
+
+
+def make_batches(run: Run, dataset: CocoDataset) -> Batches:
+    """This process's share of the batches of a run."""
+    recipe = run.recipe
+    return Batches(dataset, run.network.config, recipe.batch_size, recipe.seed, recipe.pos_threshold,
+                   recipe.neg_threshold, recipe.augmentation, run.rank, run.world_size)
+
+
+def open_log(args: argparse.Namespace, run: Run) -> Log:
+    """The log of a run, in its folder.
+
+    Raises:
+        UserError: VisualDL is asked for and not installed.
+    """
+    scalars = open_visualdl(run.save_dir) if args.visualdl and run.is_main_process else None
+    return Log(run.save_dir / 'log.jsonl', run.start, run.recipe.steps, args.log_interval, run.is_main_process, scalars)
+
+
+def open_visualdl(save_dir: Path) -> ScalarWriter:
+    """VisualDL's LogWriter, in the folder of a run."""
+    try:
+        from visualdl import LogWriter
+    except ImportError:
+        raise UserError('--visualdl: VisualDL is not installed; pip install visualdl') from None
+    return LogWriter(str(save_dir / 'visualdl'))
