@@ -3,139 +3,158 @@
     python -m tools.visualize curves weights
 """
 import argparse
-import io
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from model.config import PRESETS, preset
+import numpy as np
+
+from data.coco import CocoDataset
+from data.images import read_image, write_image
+from data.loader import Batches
+from model.config import PRESETS, Config, preset
+from system.arguments import int_in_range, nonnegative_int
 from system.command import run
 from system.errors import UserError
 from system.files import replacing
 from system.messages import one_line
-from visualization.curves import draw_curves, read_log
+from visualization.curves import draw_curves
+from visualization.plots import draw_anchors, draw_prototypes, draw_samples
+from visualization.training_log import read_training_log
 
-IMAGES = ('.png', '.jpg', '.jpeg')
-FIGURES = (*IMAGES, '.pdf', '.svg')
-MOST = 1000  # images of samples
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg')
+FIGURE_SUFFIXES = (*IMAGE_SUFFIXES, '.pdf', '.svg')
+MAX_SAMPLES = 1000
+LOG_NAME = 'log.jsonl'  # in the folder that train.py saves in
 
 
-def main(argv=None):
-    """Draw what the command line asks for. Returns the exit status."""
-    args = _parse(argv)
-    _check_suffix(args.out, args.suffixes)
-    save, problems = args.draw(args)
+def main(argv: list[str] | None = None) -> int:
+    """Draws what the command line asks for. Returns the exit status: 1 if something was left out."""
+    args = parse_arguments(argv)
+    check_suffix(args.out, args.suffixes)
+    drawn, problems = args.draw(args)
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    save(args.out)
-    print(*problems, sep='\n', end='\n' * bool(problems), file=sys.stderr)
-    print(args.out)
+    save(args.out, drawn)
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    print(one_line(args.out))
     return 1 if problems else 0
 
 
-def _check_suffix(out, suffixes):
-    if out.suffix.lower() not in suffixes:
-        raise ValueError(one_line(f"{out}: an image is not written as '{out.suffix}'; name one that ends in "
-                                  f"{', '.join(suffixes[:-1])} or {suffixes[-1]}"))
-
-
-def _parse(argv):
-    parser = argparse.ArgumentParser(prog='python -m tools.visualize', description='Draw what is better looked at.')
-    subjects = parser.add_subparsers(required=True, metavar='{curves,samples,anchors,prototypes}')
-
-    def subject(name, draw, help, description, out, told='%(default)s', suffixes=FIGURES):
-        made = subjects.add_parser(name, help=help, description=description)
-        made.add_argument('--out', type=Path, default=out, help=f'image to write (default: {told})')
-        made.set_defaults(draw=draw, suffixes=suffixes)
-        return made
-    curves = subject('curves', _curves, 'the course of a training run, from its log',
-                     'Draw the losses, AP, learning rate and time of a training run, from the log that train.py '
-                     'writes, at any time while it goes on or after.', None, 'curves.png in that folder')
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """The flags, with two more attributes: the function that draws, and the suffixes that it can write."""
+    parser = argparse.ArgumentParser(
+        prog='python -m tools.visualize',
+        description='Draw training curves, augmented samples, anchors or prototypes to an image.')
+    commands = parser.add_subparsers(required=True, metavar='{curves,samples,anchors,prototypes}')
+    curves = commands.add_parser(
+        'curves', help='the curves of a training run',
+        description='Draw the losses, AP, learning rate and time of a training run, from the log that train.py '
+                    'writes, while it runs or afterwards.')
     curves.add_argument('run', type=Path, help='folder that train.py saves in, such as weights')
-    samples = subject('samples', _samples, 'what a network learns from',
-                      'Draw augmented images with their boxes and masks, as train.py makes them.',
-                      Path('results/samples.jpg'), suffixes=IMAGES)
-    anchors = subject('anchors', _anchors, 'anchors against the boxes of a dataset',
-                      "Draw the sizes of a network's anchors and of a dataset's boxes, and how well these are covered.",
-                      Path('results/anchors.png'))
-    for each in (samples, anchors):
-        each.add_argument('annotations', type=Path, help='annotation file')
-        each.add_argument('images', type=Path, help='folder of its images')
-        each.add_argument('--backbone_name', choices=PRESETS, default='resnet50dcn', help='(default: %(default)s)')
-        each.add_argument('--input_size', type=int, default=550, help='pixels (default: %(default)s)')
+    curves.add_argument('--out', type=Path, help='image to write (default: curves.png in that folder)')
+    curves.set_defaults(draw=_draw_curves, suffixes=FIGURE_SUFFIXES)
+
+    samples = commands.add_parser(
+        'samples', help='augmented images as the network is trained on them',
+        description='Draw augmented images with their boxes and masks, as train.py makes them.')
+    _add_dataset_arguments(samples)
     samples.add_argument('--augmentation', choices=('full', 'light'), default='full', help='(default: %(default)s)')
-    samples.add_argument('--seed', type=_whole(0, 10 ** 9), default=0, help='(default: %(default)s)')
-    samples.add_argument('--number', type=_whole(1, MOST), default=12, help='of images (default: %(default)s)')
-    prototypes = subject('prototypes', _prototypes, 'what a mask is made of',
-                         'Draw the best detection in an image, the prototypes, and its coefficient of each.',
-                         Path('results/prototypes.png'))
-    prototypes.add_argument('image', type=Path, help='image')
+    samples.add_argument('--seed', type=nonnegative_int, default=0, help='(default: %(default)s)')
+    samples.add_argument('--number', type=int_in_range(1, MAX_SAMPLES), default=12,
+                         help='how many images (default: %(default)s)')
+    _add_out(samples, Path('results/samples.jpg'))
+    samples.set_defaults(draw=_draw_samples, suffixes=IMAGE_SUFFIXES)
+
+    anchors = commands.add_parser(
+        'anchors', help='anchors against the boxes of a dataset',
+        description="Draw the sizes of a network's anchors and of a dataset's boxes, and the IoU of each box with its "
+                    'best anchor.')
+    _add_dataset_arguments(anchors)
+    _add_out(anchors, Path('results/anchors.png'))
+    anchors.set_defaults(draw=_draw_anchors, suffixes=FIGURE_SUFFIXES)
+
+    prototypes = commands.add_parser(
+        'prototypes', help='the prototypes that a mask is assembled from',
+        description='Draw the best detection in an image, and the prototypes with its coefficients.')
+    prototypes.add_argument('image', type=Path, help='image file')
     prototypes.add_argument('--model_path', default='weights/shapes.pd', help='checkpoint (default: %(default)s)')
+    _add_out(prototypes, Path('results/prototypes.png'))
+    prototypes.set_defaults(draw=_draw_prototypes, suffixes=FIGURE_SUFFIXES)
+
     args = parser.parse_args(argv)
     args.out = args.out or args.run / 'curves.png'
     return args
 
 
-def _whole(least, most):
-    """A type of flags: whole numbers in a range."""
-    def whole(text):
-        try:
-            value = int(text)
-        except ValueError:
-            value = None
-        if value is None or not least <= value <= most:
-            raise argparse.ArgumentTypeError(f'{text} is not a whole number from {least} to {most}')
-        return value
-    return whole
+def _add_dataset_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('annotations', type=Path, help='annotation file')
+    parser.add_argument('images', type=Path, help='folder of its images')
+    parser.add_argument('--backbone_name', choices=PRESETS, default='resnet50dcn', help='(default: %(default)s)')
+    parser.add_argument('--input_size', type=int, default=550, help='pixels (default: %(default)s)')
 
 
-# Each of these draws what the flags ask for: a callable that writes it to a path, and a list of str, a line for each
-# thing that was left out.
-
-def _curves(args):
-    return _writer(draw_curves(read_log(args.run / 'log.jsonl'), one_line(args.run))), []
+def _add_out(parser: argparse.ArgumentParser, default: Path) -> None:
+    parser.add_argument('--out', type=Path, default=default, help='image to write (default: %(default)s)')
 
 
-def _samples(args):
-    from data.images import write_image
-    from data.loader import Batches
-    from visualization.plots import draw_samples
-    dataset, config = _dataset(args)
-    made = Batches(dataset, config, 1, args.seed, augmentation=args.augmentation)
-    batches = [made[step] for step in range(args.number)]
-    drawn = draw_samples(batches, dataset.classes.names, args.number)
-    return lambda out: write_image(out, drawn), list(dict.fromkeys(
-        problem for batch in batches for problem in batch.problems))
+def check_suffix(out: Path, suffixes: tuple[str, ...]) -> None:
+    """Raises UserError unless the file has one of the suffixes, in upper or lower case."""
+    if out.suffix.lower() not in suffixes:
+        raise UserError(f"{out}: an image cannot be written as '{out.suffix}'; name one that ends in "
+                        f"{', '.join(suffixes[:-1])} or {suffixes[-1]}")
 
 
-def _anchors(args):
-    from visualization.plots import draw_anchors
-    return _writer(draw_anchors(*_dataset(args))), []
+# Each of these returns what the flags ask for, a figure or an image, uint8 [h, w, 3], BGR; and a line for each thing
+# that was left out.
+
+def _draw_curves(args: argparse.Namespace) -> tuple['Figure', list[str]]:
+    return draw_curves(read_training_log(args.run / LOG_NAME), one_line(args.run)), []
 
 
-def _prototypes(args):
-    from data.images import read_image
-    from prediction.predictor import Predictor
-    from visualization.plots import draw_prototypes
+def _draw_samples(args: argparse.Namespace) -> tuple[np.ndarray, list[str]]:
+    dataset, config = _dataset_and_config(args)
+    batches = Batches(dataset, config, 1, args.seed, augmentation=args.augmentation)
+    drawn = [batches[step] for step in range(args.number)]
+    problems = dict.fromkeys(problem for batch in drawn for problem in batch.problems)
+    return draw_samples(drawn, dataset.classes.names), list(problems)
+
+
+def _draw_anchors(args: argparse.Namespace) -> tuple['Figure', list[str]]:
+    return draw_anchors(*_dataset_and_config(args)), []
+
+
+def _draw_prototypes(args: argparse.Namespace) -> tuple['Figure', list[str]]:
+    from prediction import Predictor
     image = read_image(args.image)
+    predictor = Predictor.open(args.model_path)
+    outputs, = predictor.forward([predictor.prepare(image)])
     try:
-        return _writer(draw_prototypes(Predictor(args.model_path), image)), []
-    except UserError as error:
-        raise ValueError(one_line(f'{args.image}: {error}')) from None
+        return draw_prototypes(image, outputs, predictor.classes.names), []
+    except ValueError as error:
+        raise UserError(f'{args.image}: {error}; name another image') from None
 
 
-def _writer(figure):
-    def write(out):
-        encoded = io.BytesIO()
-        figure.savefig(encoded, format=out.suffix.lower()[1:])
-        with replacing(out, 'wb') as file:
-            file.write(encoded.getvalue())
-    return write
-
-
-def _dataset(args):
-    """The dataset and the network's `Config` that flags name."""
-    from data.coco import CocoDataset
+def _dataset_and_config(args: argparse.Namespace) -> tuple[CocoDataset, Config]:
+    """The dataset that flags name, and the configuration of a network for it."""
     dataset = CocoDataset(args.annotations, args.images)
-    return dataset, preset(args.backbone_name, input_size=args.input_size, num_classes=len(dataset.classes) + 1)
+    try:
+        config = preset(args.backbone_name, input_size=args.input_size, num_classes=len(dataset.classes) + 1)
+    except ValueError as error:
+        raise UserError(f'{args.annotations}, --input_size={args.input_size}: {error}') from None
+    return dataset, config
+
+
+def save(out: Path, drawn: 'Figure | np.ndarray') -> None:
+    """Writes a figure or an image, uint8 [h, w, 3], BGR, in the format of the file's suffix."""
+    if isinstance(drawn, np.ndarray):
+        write_image(out, drawn)
+    else:
+        with replacing(out, 'wb') as file:
+            drawn.savefig(file, format=out.suffix.lower()[1:])
 
 
 if __name__ == '__main__':

@@ -1,15 +1,22 @@
-"""Detections → pixels: masks, boxes and labels, drawn on an image."""
+"""Draws detections on an image: masks, boxes and labels."""
 import colorsys
+from collections.abc import Sequence
 from functools import cache
+from typing import NamedTuple, cast
 
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-_TINT = 0.45  # how much of the class's colour a mask's pixels take on
-_TAGS_AREA = 0.25  # how much of the image labels may cover
-_SMALL = 4  # labels: an object whose box is smaller than so many of them is small, and better not hidden by one
-_HIDDEN_TAG = 10  # small objects that may rather be hidden than one label
+from model.postprocess import Detections
+
+Colour = tuple[int, int, int]  # blue, green, red, 0 to 255
+Font = ImageFont.FreeTypeFont
+
+_MASK_OPACITY = 0.45  # of the class's colour over a mask's pixels
+_MAX_LABEL_AREA = 0.25  # of the image, that labels may cover together
+_SMALL_OBJECT = 4  # an object whose box is smaller than so many labels is small, and no label should hide it
+_HIDDEN_LABEL_COST = 10  # hiding a label is as bad as hiding so many small objects
 
 # Tried in this order for names that Pillow's own font (None) does not cover: Western, Chinese, Japanese and
 # Korean fonts that Linux, Windows and macOS come with.
@@ -22,47 +29,48 @@ _FONTS = (
 )
 
 
-def draw_detections(image, detections, names, scores=True):
+def draw_detections(image: np.ndarray, detections: Detections, names: Sequence[str],
+                    scores: bool = True) -> np.ndarray:
     """A copy of an image with its detections drawn on it: tinted and outlined masks, boxes and labels.
 
-    A label gives the class's name and the box score. The best detections are on top, and their labels choose
-    their places first: within or around their boxes, where no other label and no small object is hidden, if there is
-    such a place. Small or crowded images show only the best labels.
+    A label gives the class name and the box score. The best detections are on top, and their labels are placed
+    first: within or around their boxes, where they hide no other label and no small object, if there is such a place.
+    On small or crowded images only the best detections have labels.
 
     Args:
         image: uint8 [H, W, 3], BGR. It is not changed.
-        detections: Detections in this image.
-        names: str for each class.
-        scores: whether labels have them.
+        detections: `Detections` in this image.
+        names: the name of each class.
+        scores: whether labels give scores.
     Returns:
         uint8 [H, W, 3], BGR.
     """
     canvas = image.copy()
-    scale = np.sqrt(image.shape[0] * image.shape[1])
-    line = max(1, round(0.003 * scale))
+    side = float(np.sqrt(image.shape[0] * image.shape[1]))  # of a square of the image's area
+    thickness = max(1, round(0.003 * side))
     worst_first = np.argsort(detections.box_scores, kind='stable')
     for i in worst_first:
-        paint = colour(detections.classes[i])
+        colour = class_colour(detections.classes[i])
         x, y = detections.corners[i]
         height, width = detections.masks[i].shape
-        _draw_mask(canvas[y:y + height, x:x + width], detections.masks[i], paint, line)
-        _draw_box(canvas, detections.boxes[i], paint, line)
-    for tag, x, y in reversed(_placed_tags(detections, names, worst_first[::-1], canvas.shape, scale, scores)):
-        canvas[y:y + tag.shape[0], x:x + tag.shape[1]] = tag
+        _draw_mask(canvas[y:y + height, x:x + width], detections.masks[i], colour, thickness)
+        _draw_box(canvas, detections.boxes[i], colour, thickness)
+    font_size = max(10, round(0.022 * side))
+    for label in reversed(_place_labels(detections, names, worst_first[::-1], canvas.shape[:2], font_size, scores)):
+        height, width = label.pixels.shape[:2]
+        canvas[label.y:label.y + height, label.x:label.x + width] = label.pixels
     return canvas
 
 
-def colour(class_index):
+def class_colour(class_index: int) -> Colour:
     """The colour of a class, always the same. Neighbouring classes differ strongly in hue.
 
-    Each step turns the hue by the golden ratio, so that no hue repeats, and moves saturation and value by
-    irrational steps of their own, so that hues that come close differ otherwise. The starting points were
+    Each step turns the hue by the golden ratio, so that no hue repeats, and changes saturation and value by
+    irrational steps of their own, so that classes of similar hue differ in those. The starting points were
     picked to keep the first 20 and the first 80 colours well apart in Oklab.
 
     Args:
-        class_index: int from 0.
-    Returns:
-        (b, g, r), int in [0, 255].
+        class_index: from 0.
     """
     i = int(class_index)
     hue = (0.99 + i * 0.618034) % 1
@@ -72,138 +80,162 @@ def colour(class_index):
     return round(255 * blue), round(255 * green), round(255 * red)
 
 
-def _draw_mask(part, mask, paint, line):
+def _draw_mask(region: np.ndarray, mask: np.ndarray, colour: Colour, thickness: int) -> None:
     """Tints the pixels of a mask and outlines it inside its edge.
 
     Args:
-        part: uint8 [h, w, 3], the part of the image that the mask covers, drawn on in place.
+        region: uint8 [h, w, 3], the part of the image that the mask covers, drawn on in place.
         mask: bool [h, w].
+        colour: of tint and outline.
+        thickness: of the outline, in pixels.
     """
     if not mask.any():
         return
-    tints = (1 - _TINT) * np.arange(256)[:, None] + _TINT * np.array(paint)
-    tinted = cv2.LUT(part, np.round(tints).astype(np.uint8)[None])
-    np.copyto(part, tinted, where=mask[:, :, None])
-    ringed = cv2.copyMakeBorder(mask.astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT)
-    depth = cv2.distanceTransform(ringed, cv2.DIST_L2, 3)[1:-1, 1:-1]
-    part[mask & (depth <= line)] = paint
+    tints = (1 - _MASK_OPACITY) * np.arange(256)[:, None] + _MASK_OPACITY * np.array(colour)
+    tinted = cv2.LUT(region, np.round(tints).astype(np.uint8)[None])
+    np.copyto(region, tinted, where=mask[:, :, None])
+    padded = cv2.copyMakeBorder(mask.astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT)
+    depth = cv2.distanceTransform(padded, cv2.DIST_L2, 3)[1:-1, 1:-1]
+    region[mask & (depth <= thickness)] = colour
 
 
-def _draw_box(canvas, box, paint, line):
+def _draw_box(canvas: np.ndarray, box: np.ndarray, colour: Colour, thickness: int) -> None:
     size = np.array(canvas.shape[1::-1])
     corners = np.round(box).astype(int)
     x0, y0 = start = np.clip(corners[:2], 0, size - 1)
     x1, y1 = np.clip(corners[2:], start + 1, size)
-    part = canvas[y0:y1, x0:x1]
-    part[:line] = part[-line:] = paint
-    part[:, :line] = part[:, -line:] = paint
+    region = canvas[y0:y1, x0:x1]
+    region[:thickness] = region[-thickness:] = colour
+    region[:, :thickness] = region[:, -thickness:] = colour
 
 
-def _placed_tags(detections, names, best_first, shape, scale, scores):
-    """Labels with their places: the best, until they would cover too much of the image.
+class _Label(NamedTuple):
+    """A label and its place: uint8 [h, w, 3], BGR, and its top-left pixel in the image."""
+    pixels: np.ndarray
+    x: int
+    y: int
 
+
+def _place_labels(detections: Detections, names: Sequence[str], best_first: np.ndarray, size: tuple[int, int],
+                  font_size: int, scores: bool) -> list[_Label]:
+    """Labels with their places: those of the best detections, until they would cover too much of the image.
+
+    Args:
+        detections, names, scores: as of `draw_detections`.
+        best_first: int64 [n], the detections in the order of their scores.
+        size: height and width of the image.
+        font_size: in pixels.
     Returns:
-        list of (tag, x, y), best first: uint8 [h, w, 3] and its top-left pixel.
+        The labels, best first.
     """
-    size = max(10, round(0.022 * scale))
-    taken = _small_objects(detections.boxes, _SMALL * 7 * size ** 2)  # a label is about 5 x 1.4 times its letters' size
-    placed = []
-    left = _TAGS_AREA * shape[0] * shape[1]
+    # A label is about 5 x 1.4 times its font size.
+    obstacles = _small_objects(detections.boxes, _SMALL_OBJECT * 7 * font_size ** 2)
+    labels: list[_Label] = []
+    area_left = _MAX_LABEL_AREA * size[0] * size[1]
     for i in best_first:
         class_index = detections.classes[i]
         score = detections.box_scores[i] if scores else None
-        tag = _tag(names[class_index], class_index, score, size, shape[1])
-        height, width = tag.shape[:2]
-        left -= height * width
-        if left < 0:
+        pixels = _render_label(names[class_index], class_index, score, font_size, size[1])
+        height, width = pixels.shape[:2]
+        area_left -= height * width
+        if area_left < 0:
             break
-        if height <= shape[0] and width <= shape[1]:
-            x, y = _place(width, height, detections.boxes[i], taken, shape)
-            taken = np.vstack([taken, [x, y, x + width, y + height, _HIDDEN_TAG / (width * height)]])
-            placed.append((tag, x, y))
-    return placed
+        if height <= size[0] and width <= size[1]:
+            x, y = _find_place(width, height, detections.boxes[i], obstacles, size)
+            obstacles = np.vstack([obstacles, [x, y, x + width, y + height, _HIDDEN_LABEL_COST / (width * height)]])
+            labels.append(_Label(pixels, x, y))
+    return labels
 
 
-def _small_objects(boxes, most):
-    """The boxes of fewer pixels than most: float64 [n, 5], x0 y0 x1 y1 and what it costs to hide a pixel of each."""
+def _small_objects(boxes: np.ndarray, max_area: float) -> np.ndarray:
+    """The boxes smaller than an area as obstacles for labels: float64 [n, 5], x0 y0 x1 y1 and the cost of each pixel
+    that is hidden. Hiding a whole box costs 1."""
     boxes = np.round(boxes).astype(float)
     areas = (boxes[:, 2:] - boxes[:, :2]).clip(1).prod(1)
-    return np.column_stack([boxes, 1 / areas])[areas < most]
+    return np.column_stack([boxes, 1 / areas])[areas < max_area]
 
 
-def _place(width, height, box, taken, shape):
-    """The place for a tag at its box, within the image, that hides the least of what is there.
+def _find_place(width: int, height: int, box: np.ndarray, obstacles: np.ndarray, size: tuple[int, int]) -> list[int]:
+    """The place for a label at its box, within the image, that costs least.
 
     Args:
-        taken: float64 [m, 5], x0 y0 x1 y1 of the tags before it and of small objects, and what it costs to hide a pixel
-            of each.
+        width, height: of the label.
+        box: [4], x0 y0 x1 y1 in pixels.
+        obstacles: float64 [m, 5], x0 y0 x1 y1 of labels placed before and of small objects, and the cost of each pixel
+            that is hidden.
+        size: height and width of the image.
     Returns:
-        x, y of its top-left pixel.
+        x, y of the label's top-left pixel.
     """
     x0, y0, x1, y1 = np.round(box).astype(int).tolist()
     places = [(x0, y0 - height), (x0, y0), (x1 - width, y0 - height), (x1 - width, y0),
               (x0, y1), (x0, y1 - height), (x1 - width, y1), (x1 - width, y1 - height),
               (x1, y0), (x0 - width, y0), (x1, y1 - height), (x0 - width, y1 - height)]
-    limit = np.array([shape[1] - width, shape[0] - height])
+    limit = np.array([size[1] - width, size[0] - height])
     start = np.clip(np.array(places), 0, limit)[:, None]
     end = start + (width, height)
-    shared = (np.minimum(end, taken[:, 2:4]) - np.maximum(start, taken[:, :2])).clip(0)
-    hidden = shared[:, :, 0] * shared[:, :, 1] @ taken[:, 4]
-    return start[hidden.argmin(), 0].tolist()
+    overlap = (np.minimum(end, obstacles[:, 2:4]) - np.maximum(start, obstacles[:, :2])).clip(0)
+    costs = overlap[:, :, 0] * overlap[:, :, 1] @ obstacles[:, 4]
+    return start[costs.argmin(), 0].tolist()
 
 
-def _tag(name, class_index, score, size, widest):
-    """A label as a small image, without its score where that makes it too wide."""
+def _render_label(name: str, class_index: int, score: float | None, font_size: int, max_width: int) -> np.ndarray:
+    """A label, uint8 [h, w, 3], BGR, without its score where that would make it wider than `max_width`."""
     name = ' '.join(name.split())
-    font = _font_for(name, size)
+    font = _font_for(name, font_size)
     if font is None:
-        name, font = f'class {class_index}', _font(None, size)
+        name, font = f'class {class_index}', _default_font(font_size)
     if score is not None:
-        tag = _text_tag(f'{name} {score:.2f}', font, colour(class_index))
-        if tag.shape[1] <= widest:
-            return tag
-    return _text_tag(name, font, colour(class_index))
+        label = _render_text(f'{name} {score:.2f}', font, class_colour(class_index))
+        if label.shape[1] <= max_width:
+            return label
+    return _render_text(name, font, class_colour(class_index))
 
 
-def _text_tag(text, font, paint):
+def _render_text(text: str, font: Font, background: Colour) -> np.ndarray:
     ascent, descent = font.getmetrics()
     margin = max(1, round(0.25 * font.size))
     width, height = round(font.getlength(text)) + 2 * margin, ascent + descent + margin
-    tag = Image.new('RGB', (width, height), paint[::-1])
-    ImageDraw.Draw(tag).text((margin, margin // 2), text, font=font, fill=_ink(paint))
-    return np.asarray(tag)[:, :, ::-1]
+    label = Image.new('RGB', (width, height), background[::-1])
+    ImageDraw.Draw(label).text((margin, margin // 2), text, font=font, fill=_text_colour(background))
+    return np.asarray(label)[:, :, ::-1]
 
 
-def _ink(paint):
-    """Black or white, whichever contrasts more with a colour (relative luminance of WCAG 2)."""
-    blue, green, red = ((value / 255) ** 2.2 for value in paint)
+def _text_colour(background: Colour) -> str:
+    """Black or white, whichever has more contrast (relative luminance of WCAG 2)."""
+    blue, green, red = ((value / 255) ** 2.2 for value in background)
     return 'black' if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.179 else 'white'
 
 
 @cache
-def _font_for(text, size):
+def _font_for(text: str, size: int) -> Font | None:
     """The first font that has all characters of a text, or None."""
-    fonts = (_font(file, size) for file in _FONTS)
+    fonts = (_load_font(file, size) for file in _FONTS)
     return next((font for font in fonts if font is not None and _covers(font, text)), None)
 
 
 @cache
-def _font(file, size):
-    """A font by the name of its file, None where the system has no such file."""
+def _load_font(file: str | None, size: int) -> Font | None:
+    """A font by its file name, or Pillow's own for None. The result is None where the system has no such file."""
     if file is None:
-        return ImageFont.load_default(size)
+        return _default_font(size)
     try:
         return ImageFont.truetype(file, size)
     except OSError:
         return None
 
 
-def _covers(font, text):
+@cache
+def _default_font(size: int) -> Font:
+    return cast(Font, ImageFont.load_default(size))  # of a size it is always one of these
+
+
+def _covers(font: Font, text: str) -> bool:
     # Pillow does not tell which characters a font has, but draws all that are missing alike.
     missing = _glyph(font, '\U0010fffe')
     return all(_glyph(font, character) != missing for character in text if character != ' ')
 
 
-def _glyph(font, character):
+def _glyph(font: Font, character: str) -> tuple[tuple[int, int], bytes]:
     mask = font.getmask(character)
     return mask.size, bytes(mask)

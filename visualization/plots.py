@@ -1,35 +1,45 @@
-"""Images of what training and prediction are made of: augmented samples, anchors, prototypes."""
+"""Plots of what training and prediction work with: augmented samples, anchors, prototypes."""
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
 import cv2
 import numpy as np
-from pycocotools import mask as mask_api
 
+from data.coco import CocoDataset
+from data.loader import Batch
 from model.anchors import anchors
+from model.box_iou import box_iou
+from model.config import Config
 from model.matcher import corners
-from model.postprocess import Detections, detect
+from model.postprocess import Detections, postprocess
 from system.errors import UserError
-from system.messages import one_line
 from visualization.drawing import draw_detections
-from visualization.image_grid import sheet
+from visualization.image_grid import make_grid
 
-LEVELS = ('P3', 'P4', 'P5', 'P6', 'P7')
-MOST_BOXES = 5000  # to compare with the anchors
-CELLS = 9  # of the grid of images of prototypes: so many in a row
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+LEVELS = ('P3', 'P4', 'P5', 'P6', 'P7')  # of the feature pyramid
+MAX_BOXES = 5000  # to compare with the anchors
+BOXES_AT_A_TIME = 100  # compared with all anchors, which bounds the memory
+GRID_COLUMNS = 9  # of the figure of prototypes
+SCORE_THRESHOLD = 0.05  # of the detection whose prototypes are drawn
 
 
-def draw_samples(batches, names, number):
-    """What the network learns from: augmented images with their boxes and masks.
+def draw_samples(batches: Iterable[Batch], names: Sequence[str]) -> np.ndarray:
+    """Augmented images with their boxes and masks, as the network is trained on them.
 
     Args:
-        batches: `Batches`, of one image each.
-        names: str for each class.
-        number: how many.
+        batches: of one image each.
+        names: the name of each class.
     Returns:
         uint8 [h, w, 3], BGR.
     """
-    return sheet([_draw_sample(batches[step], names) for step in range(number)])
+    return make_grid([_draw_sample(batch, names) for batch in batches])
 
 
-def _draw_sample(batch, names):
+def _draw_sample(batch: Batch, names: Sequence[str]) -> np.ndarray:
     image, size = batch.images[0], batch.images.shape[1]
     masks = [cv2.resize(mask, (size, size), interpolation=cv2.INTER_NEAREST).astype(bool) for mask in batch.masks]
     scores, corner = np.ones(len(masks), np.float32), np.zeros((len(masks), 2), np.int64)
@@ -37,54 +47,47 @@ def _draw_sample(batch, names):
     return draw_detections(image, objects, names, scores=False)
 
 
-def best_overlaps(dataset, config):
-    """How well the anchors of a network cover the objects of a dataset, resized to its input.
+def best_anchor_ious(dataset: CocoDataset, config: Config) -> tuple[np.ndarray, np.ndarray]:
+    """How well the anchors of a network cover the objects of a dataset, resized to the input size.
 
-    Args:
-        dataset: `CocoDataset`.
-        config: `Config`.
     Returns:
-        sides of objects float64 [n, 2], width and height in pixels of the input, of 5000 objects at most, evenly
-        chosen; and the IoU of each with its best anchor, float64 [n].
+        Sizes of objects, float64 [n, 2], width and height in pixels at the input size, of `MAX_BOXES` objects at most,
+        evenly chosen; and the IoU of each with its best anchor, float64 [n].
     """
-    size, boxes = config.input_size, []
+    boxes = _resized_boxes(dataset, config.input_size)
+    boxes = boxes[np.linspace(0, len(boxes) - 1, min(MAX_BOXES, len(boxes))).astype(int)].astype(np.float64)
+    anchor_boxes = corners(anchors(config)).astype(np.float64) * config.input_size
+    best = np.zeros(len(boxes))
+    for first in range(0, len(boxes), BOXES_AT_A_TIME):
+        chunk = slice(first, first + BOXES_AT_A_TIME)
+        best[chunk] = box_iou(boxes[chunk], anchor_boxes).max(1)
+    return boxes[:, 2:] - boxes[:, :2], best
+
+
+def _resized_boxes(dataset: CocoDataset, size: int) -> np.ndarray:
+    """All objects' boxes, crowds apart, after resizing the images to a square: [n, 4], x0 y0 x1 y1 in pixels."""
+    boxes = []
     for i, image in enumerate(dataset.images):
         objects = dataset.objects(i)
         regular = objects.boxes[:len(objects) - objects.num_crowds]
         boxes.append(regular * size / np.array([image.width, image.height] * 2))
-    boxes = np.concatenate(boxes).reshape(-1, 4)
-    boxes = boxes[np.linspace(0, len(boxes) - 1, min(MOST_BOXES, len(boxes))).astype(int)].astype(np.float64)
-    boxes[:, 2:] -= boxes[:, :2]
-    places = corners(anchors(config)).astype(np.float64) * size
-    places[:, 2:] -= places[:, :2]
-    best = np.zeros(len(boxes))
-    for first in range(0, len(boxes), 100):
-        some = boxes[first:first + 100]
-        best[first:first + 100] = mask_api.iou(some, places, np.zeros(len(places), np.uint8)).max(1)
-    return boxes[:, 2:], best
+    return np.concatenate(boxes).reshape(-1, 4)
 
 
-def draw_anchors(dataset, config):
-    """Anchors against the boxes of a dataset: matplotlib Figure.
+def draw_anchors(dataset: CocoDataset, config: Config) -> 'Figure':
+    """Sizes of a network's anchors and of a dataset's objects, and how well the anchors cover the objects.
 
     Raises:
-        ValueError: it has no objects.
+        UserError: the dataset has no objects.
     """
     from matplotlib.figure import Figure
-    sides, best = best_overlaps(dataset, config)
+    sizes, best = best_anchor_ious(dataset, config)
     if not len(best):
-        raise ValueError(one_line(f'{dataset.annotations_path}: has no objects to compare with anchors'))
+        raise UserError(f'{dataset.annotations_path}: has no objects to compare with anchors')
     figure = Figure(figsize=(13, 6), layout='constrained')
     figure.suptitle(f'{dataset.annotations_path.name} at {config.input_size} pixels', parse_math=False)
     left, right = figure.subplots(1, 2)
-    left.scatter(*sides.T, s=14, alpha=0.5, color='black', linewidths=0, label='objects')
-    of_level = np.repeat(np.arange(len(LEVELS)), [config.anchors_per_cell * side ** 2 for side in config.level_sizes])
-    shapes = anchors(config)[:, 2:] * config.input_size
-    for level, name in enumerate(LEVELS):
-        left.scatter(*np.unique(shapes[of_level == level].round(2), axis=0).T, marker='s', s=30, label=name)
-    left.set(xscale='log', yscale='log', xlabel='width, pixels', ylabel='height, pixels', title='sizes')
-    left.legend()
-    left.grid(alpha=0.3)
+    _draw_sizes(left, sizes, config)
     right.hist(best, np.linspace(0, 1, 41), color='tab:blue')
     right.axvline(0.5, color='black', linewidth=0.8)
     right.set(xlabel='IoU with the best anchor', ylabel='objects',
@@ -93,40 +96,60 @@ def draw_anchors(dataset, config):
     return figure
 
 
-def draw_prototypes(predictor, image):
-    """What the mask of the best detection in an image is made of (YOLACT, equation 1): matplotlib Figure.
+def _draw_sizes(axes: 'Axes', sizes: np.ndarray, config: Config) -> None:
+    """A scatter plot of widths and heights, in pixels at the input size, of objects and of each level's anchors."""
+    widths, heights = sizes.T
+    axes.scatter(widths, heights, s=14, alpha=0.5, color='black', linewidths=0, label='objects')
+    level_of_anchor = np.repeat(np.arange(len(LEVELS)),
+                                [config.anchors_per_cell * side ** 2 for side in config.level_sizes])
+    anchor_sizes = anchors(config)[:, 2:] * config.input_size
+    for level, name in enumerate(LEVELS):
+        widths, heights = np.unique(anchor_sizes[level_of_anchor == level].round(2), axis=0).T
+        axes.scatter(widths, heights, marker='s', s=30, label=name)
+    axes.set(xscale='log', yscale='log', xlabel='width, pixels', ylabel='height, pixels', title='sizes')
+    axes.legend()
+    axes.grid(alpha=0.3)
 
-    The detection, and the prototypes in the order of the size of its coefficients.
+
+def draw_prototypes(image: np.ndarray, outputs: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
+                    names: Sequence[str]) -> 'Figure':
+    """How the mask of the best detection in an image is assembled from prototypes (YOLACT, equation 1).
+
+    The detection, its mask, and the prototypes by the magnitude of the detection's coefficients.
 
     Args:
-        predictor: `Predictor`.
         image: uint8 [h, w, 3], BGR.
+        outputs: `Predictor.forward` for the image: boxes float32 [a, 4], scores [a, 1 + classes], coefficients [a, k],
+            prototypes [ph, pw, k], as `detect` takes them.
+        names: the name of each class.
     Raises:
-        UserError: in the image.
+        ValueError: nothing is found in the image.
     """
     from matplotlib.figure import Figure
-    boxes, scores, coefficients, prototypes = predictor.forward([predictor.prepare(image)])[0]
+    boxes, scores, coefficients, prototypes = outputs
     best = scores[:, 1:].max(1)
-    if best.max(initial=0) <= 0.05:
-        raise UserError('nothing was found in it')
-    anchor = int(best.argmax())
-    small = detect(boxes[[anchor]], scores[[anchor]], coefficients[[anchor]], prototypes, image.shape[:2],
-                   score_threshold=0.05, max_detections=1)
-    weights = coefficients[anchor]
-    order = np.argsort(-np.abs(weights))
-    rows = -(-(len(order) + 2) // CELLS)
-    figure = Figure(figsize=(1.75 * CELLS, 1.9 * rows), layout='constrained')
-    cells = figure.subplots(rows, CELLS, squeeze=False).ravel()
+    if best.max(initial=0) <= SCORE_THRESHOLD:
+        raise ValueError('no object was found in it')
+    anchor = [int(best.argmax())]
+    detection = postprocess(boxes[anchor], scores[anchor], coefficients[anchor], prototypes, image.shape[:2],
+                       score_threshold=SCORE_THRESHOLD, max_detections=1).upsample()
+    coefficients = coefficients[anchor[0]]
+    order = np.argsort(-np.abs(coefficients))
+    rows = -(-(len(order) + 2) // GRID_COLUMNS)
+    figure = Figure(figsize=(1.75 * GRID_COLUMNS, 1.9 * rows), layout='constrained')
+    cells = figure.subplots(rows, GRID_COLUMNS, squeeze=False).ravel()
     for cell in cells:
         cell.set_axis_off()
-    _show(cells[0], draw_detections(image, small.full(), predictor.classes.names)[:, :, ::-1], 'the best detection')
-    _show(cells[1], 1 / (1 + np.exp(-prototypes @ weights)), 'its mask, whole', 'gray')
+    _show(cells[0], draw_detections(image, detection, names)[:, :, ::-1], 'the best detection')
+    _show(cells[1], 1 / (1 + np.exp(-prototypes @ coefficients)), 'its mask, not cropped', 'gray')
     for cell, k in zip(cells[2:], order):
-        _show(cell, prototypes[:, :, k], f'{weights[k]:+.2f}', 'RdBu' if weights[k] < 0 else 'RdBu_r',
-              -max(np.abs(prototypes[:, :, k]).max(), 1e-6))
+        limit = max(np.abs(prototypes[:, :, k]).max(), 1e-6)
+        _show(cell, prototypes[:, :, k], f'{coefficients[k]:+.2f}', 'RdBu' if coefficients[k] < 0 else 'RdBu_r', limit)
     return figure
 
 
-def _show(cell, values, title, colours=None, low=None):
-    cell.imshow(values, cmap=colours, vmin=low, vmax=None if low is None else -low, aspect='auto')
-    cell.set_title(title, fontsize=9)
+def _show(axes: 'Axes', values: np.ndarray, title: str, colour_map: str | None = None,
+          limit: float | None = None) -> None:
+    """An image, or values as colours; those from -limit to limit where there is a limit."""
+    axes.imshow(values, cmap=colour_map, vmin=None if limit is None else -limit, vmax=limit, aspect='auto')
+    axes.set_title(title, fontsize=9)

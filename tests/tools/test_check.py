@@ -9,13 +9,13 @@ import cv2
 import numpy as np
 import pytest
 
-from data import coco
 from data.coco import CocoDataset
 from data.images import read_image
+from system.command import exit_status
 from tests.helpers import ROOT
-from tools.check import _look, check
+from tools import visualize
+from tools.check import _check_image, check, main
 from tools.shapes import write_split
-from visualization import drawing as visualize
 
 
 def annotation(id, image_id=1, category_id=5, box=(10, 10, 30, 20), **more):
@@ -38,7 +38,7 @@ def dataset(tmp_path):
     return make
 
 
-def findings(dataset, capsys, **more):
+def problems(dataset, capsys, **more):
     total = check(dataset, **more)
     printed = capsys.readouterr().out
     return total, [line.strip() for line in printed.splitlines() if line.startswith(f'  {dataset.images_folder}/')]
@@ -61,28 +61,28 @@ def test_counts_are_those_of_the_dataset(tmp_path, capsys):
         assert rows[name] == [id, len(mine), len({record['image_id'] for record in mine}), *sizes]
 
 
-def test_nothing_is_wrong_with_a_good_dataset(dataset, capsys):
+def test_a_good_dataset_has_no_problems(dataset, capsys):
     good = [annotation(i, i, category) for i in range(1, 26) for category in (5, 9)]
     assert check(dataset(*[{**one, 'id': i} for i, one in enumerate(good)], images=25)) == 0
-    assert 'Nothing is wrong with it.' in capsys.readouterr().out
+    assert 'No problems found.' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(('wrong', 'line'), [
-    ([annotation(1), annotation(2)], "two 'cat' at the same place, x 10 to 40, y 10 to 30"),
+    ([annotation(1), annotation(2)], "'cat' at x 10 to 40, y 10 to 30 is annotated twice"),
     ([annotation(1, box=(10, 10, 30, 0.5))],
-     "'cat' at x 10 to 40, y 10 to 10 is thinner than 0.7% of the image, and not learnt"),
+     "'cat' at x 10 to 40, y 10 to 10 is thinner than 0.7% of the image, and not trained on"),
     ([annotation(1, bbox=[100, 80, 30, 20])],
      "'cat' at x 100 to 130, y 80 to 100 has a box that does not fit its mask"),
     ([annotation(1, segmentation=[[0.1, 0.1, 0.2, 0.1, 0.2, 0.2]])],
-     "'cat' at x 10 to 40, y 10 to 30 has no pixel in its mask")])
-def test_doubtful_objects_are_named_with_their_image_and_place(dataset, capsys, wrong, line):
+     "'cat' at x 10 to 40, y 10 to 30 has an empty mask")])
+def test_suspicious_objects_are_listed_with_their_image_and_place(dataset, capsys, wrong, line):
     made = dataset(*wrong)
-    total, lines = findings(made, capsys)
+    total, lines = problems(made, capsys)
     assert lines == [f'{made.images[0].path}: {line}']
     assert total == 3  # and both classes have few objects
 
 
-def test_one_thing_is_not_counted_as_many(dataset, capsys):
+def test_nouns_agree_with_their_numbers(dataset, capsys):
     check(dataset(annotation(1), images=2))
     out = capsys.readouterr().out
     assert ': 2 images, 1 object, 2 classes\n' in out and '; 1 image has none\n' in out
@@ -93,42 +93,42 @@ def test_one_thing_is_not_counted_as_many(dataset, capsys):
     assert 'images: 1 of 1 is 160x120\n' in out
 
 
-def test_two_classes_at_one_place_are_no_problem(dataset, capsys):
-    assert findings(dataset(annotation(1), annotation(2, category_id=9)), capsys)[1] == []
+def test_objects_of_two_classes_at_the_same_place_are_no_problem(dataset, capsys):
+    assert problems(dataset(annotation(1), annotation(2, category_id=9)), capsys)[1] == []
 
 
-def test_images_that_cannot_be_used_are_named(dataset, capsys):
+def test_images_that_cannot_be_used_are_listed(dataset, capsys):
     made = dataset(annotation(1), images=3)
     made.images[1].path.write_bytes(b'')
     cv2.imwrite(str(made.images[2].path), np.zeros((5, 5, 3), np.uint8))
-    _, lines = findings(made, capsys)
+    _, lines = problems(made, capsys)
     assert [line.split(': ')[1][:14] for line in lines] == ['an empty file;', 'is 5x5, but th']
 
 
-def test_the_objects_of_a_image_that_claims_to_be_large_and_cannot_be_used_take_no_room(dataset, tmp_path, capsys):
+def test_the_objects_of_an_unusable_image_of_a_large_size_take_no_memory(dataset, tmp_path, capsys):
     made = dataset(*[annotation(i, box=(10, 10, 22000, 22000)) for i in range(9)])
     content = json.loads(made.annotations_path.read_text())
     content['images'][0].update(width=23000, height=23000)
     made.annotations_path.write_text(json.dumps(content))
     tracemalloc.start()
-    assert _look(CocoDataset(made.annotations_path, tmp_path), 0)[1] == []
+    assert _check_image(CocoDataset(made.annotations_path, tmp_path), 0)[1] == []
     assert tracemalloc.get_traced_memory()[1] < 1e7
     tracemalloc.stop()
 
 
-@pytest.mark.parametrize(('area', 'told'), [(-5, '-5'), (float('inf'), 'inf'), (-float('inf'), '-inf')])
-def test_an_area_that_is_none_is_told(dataset, capsys, area, told):
+@pytest.mark.parametrize(('area', 'printed'), [(-5, '-5'), (float('inf'), 'inf'), (-float('inf'), '-inf')])
+def test_an_impossible_area_is_reported(dataset, capsys, area, printed):
     made = dataset(annotation(1, area=area), annotation(2, category_id=9, bbox=[10, 10, 1e300, 1e300], area=area,
                                                         segmentation=[[10, 10, 160, 10, 160, 120, 10, 120]]))
-    _, lines = findings(made, capsys)
-    assert lines == [f"{made.images[0].path}: 'cat' at x 10 to 40, y 10 to 30 has an area of {told} pixels",
-                     f"{made.images[0].path}: 'dog' at x 10 to 160, y 10 to 120 has an area of {told} pixels"]
+    _, lines = problems(made, capsys)
+    assert lines == [f"{made.images[0].path}: 'cat' at x 10 to 40, y 10 to 30 has an area of {printed} pixels",
+                     f"{made.images[0].path}: 'dog' at x 10 to 160, y 10 to 120 has an area of {printed} pixels"]
 
 
 @pytest.mark.skipif(os.name == 'nt', reason='Windows has other pipes')
-def test_a_reader_that_has_seen_enough_is_no_error(dataset, tmp_path):
+def test_a_closed_output_pipe_is_no_error(dataset, tmp_path):
     made = dataset(annotation(1))
-    command = [sys.executable, '-m', 'data.coco', 'check', str(made.annotations_path), str(tmp_path), '--samples',
+    command = [sys.executable, '-m', 'tools.check', str(made.annotations_path), str(tmp_path), '--samples',
                str(tmp_path / 's.jpg')]
     reading, writing = os.pipe()
     os.close(reading)
@@ -137,48 +137,48 @@ def test_a_reader_that_has_seen_enough_is_no_error(dataset, tmp_path):
     assert (done.returncode, done.stderr) == (141, '')
 
 
-def test_names_that_the_terminal_cannot_show_are_shown_otherwise(dataset, tmp_path):
+def test_names_that_the_terminal_cannot_show_are_escaped(dataset, tmp_path):
     made = dataset(annotation(1))
     made.annotations_path.write_text(made.annotations_path.read_text().replace('"cat"', '"猫"'), encoding='utf-8')
-    done = subprocess.run([sys.executable, '-m', 'data.coco', 'check', str(made.annotations_path), str(tmp_path),
+    done = subprocess.run([sys.executable, '-m', 'tools.check', str(made.annotations_path), str(tmp_path),
                            '--samples', str(tmp_path / 's.jpg')], cwd=ROOT, capture_output=True, text=True,
                           env={**os.environ, 'PYTHONIOENCODING': 'ascii'})
     assert (done.returncode, done.stderr) == (1, '') and '\\u732b' in done.stdout
 
 
-def test_the_image_of_samples_shows_their_objects(dataset, tmp_path, capsys):
+def test_the_sample_image_shows_the_ground_truth(dataset, tmp_path, capsys):
     check(dataset(annotation(1), images=5), tmp_path / 'samples.png')
     drawn = read_image(tmp_path / 'samples.png')  # one image of them has an object
     assert drawn.shape == (400, 400, 3)
     assert (drawn[50 + 10 * 400 // 160:50 + 30 * 400 // 160, 30:90] != 200).any(2).mean() > 0.9
 
 
-def test_the_command_tells_by_its_status(dataset, tmp_path, capsys):
+def test_the_exit_status_says_whether_there_are_problems(dataset, tmp_path, capsys):
     made = dataset(annotation(1), annotation(2, category_id=77))
-    flags = ['check', str(made.annotations_path), str(tmp_path), '--samples', str(tmp_path / 'new/s.jpg')]
-    assert coco.main(flags) == 1
+    flags = [str(made.annotations_path), str(tmp_path), '--samples', str(tmp_path / 'new/s.jpg')]
+    assert exit_status(main, flags) == 1
     assert 'annotation 2 is left out: its category_id, 77, is not in the file' in capsys.readouterr().out
-    assert coco.main(['check', str(tmp_path / 'none.json'), str(tmp_path)]) == 2
-    assert capsys.readouterr().err.startswith(f'data.coco: error: {tmp_path / "none.json"}: cannot be read')
+    assert exit_status(main, [str(tmp_path / 'none.json'), str(tmp_path)]) == 2
+    assert capsys.readouterr().err.startswith(f'tools.check: error: {tmp_path / "none.json"}: cannot be read')
 
 
 def test_a_class_with_few_objects_alone_is_a_problem_and_help_says_so(dataset, tmp_path, capsys):
     annotations = [annotation(2 * i + half, i, category) for i in range(1, 21)
                    for half, category in enumerate((5, 9)) if (i, category) != (20, 9)]
     made = dataset(*annotations, images=20)
-    assert coco.main(['check', str(made.annotations_path), str(tmp_path), '--samples', str(tmp_path / 's.jpg')]) == 1
+    assert main([str(made.annotations_path), str(tmp_path), '--samples', str(tmp_path / 's.jpg')]) == 1
     out = capsys.readouterr().out
     assert 'Classes with few objects: 1\n  dog: 19 objects\n' in out
     with pytest.raises(SystemExit, match='0'):
-        coco.main(['check', '--help'])
+        main(['--help'])
     out = ' '.join(capsys.readouterr().out.split())
-    assert 'classes with fewer than 20 objects' in out and 'such a class alone' in out
+    assert 'classes with fewer than 20 objects' in out and 'even such a class alone' in out
 
 
-def test_its_image_and_that_of_augmented_samples_have_places_of_their_own(capsys):
+def test_the_default_sample_image_is_not_that_of_augmented_samples(capsys):
     defaults = []
-    for main, command in ((coco.main, 'check'), (visualize.main, 'samples')):
+    for print_help, flags in ((main, ['--help']), (visualize.main, ['samples', '--help'])):
         with pytest.raises(SystemExit, match='0'):
-            main([command, '--help'])
+            print_help(flags)
         defaults += re.findall(r'\(default: (results/\S+)\)', ' '.join(capsys.readouterr().out.split()))
     assert defaults == ['results/check.jpg', 'results/samples.jpg']

@@ -9,7 +9,8 @@ import pytest
 from pycocotools.coco import COCO
 
 from tests.helpers import ROOT
-from tools.shapes import CATEGORIES, draw_image, draw_scene, write_dataset
+from tools.scene import CATEGORIES, draw_scene
+from tools.shapes import draw_image, write_dataset
 
 TRAIN, VAL, TEST = 120, 20, 4
 
@@ -87,10 +88,22 @@ def test_longer_dataset_starts_with_shorter(dataset, tmp_path):
     assert short['annotations'] == long['annotations'][:len(short['annotations'])]
 
 
-def test_smaller_dataset_replaces_bigger(tmp_path):
+def test_smaller_dataset_replaces_larger(tmp_path):
     write_dataset(tmp_path, train=5, val=2, test=1)
     write_dataset(tmp_path, train=2, val=1, test=0)
     assert len(files_of(tmp_path)) == 2 + 1 + 3
+
+
+def test_a_dataset_of_an_earlier_version_is_replaced(tmp_path):
+    write_dataset(tmp_path, train=2, val=1, test=1)
+    for path in (tmp_path / 'annotations').iterdir():
+        start = '{"info": {"description": "Shapes drawn by tools.shapes", "version": "1.0"}, '
+        content = path.read_text()
+        assert content.startswith(start)
+        path.write_text(content.replace('tools.shapes', 'data.shapes', 1))
+    write_dataset(tmp_path, train=1, val=1, test=0)
+    assert len(files_of(tmp_path)) == 1 + 1 + 3
+    assert 'data.shapes' not in (tmp_path / 'annotations/instances_train.json').read_text()
 
 
 def test_no_two_images_are_alike(dataset):
@@ -104,12 +117,12 @@ def test_coco_reads_what_was_written(dataset, coco):
     assert not coco.imgs.keys() & val.imgs.keys()
     assert len(coco.anns) == len(coco.dataset['annotations'])
     assert min(coco.anns) == 1
-    for image in coco.imgs.values():
-        image = cv2.imread(str(dataset / 'train' / image['file_name']))
-        assert image.shape == (image['height'], image['width'], 3)
+    for record in coco.imgs.values():
+        image = cv2.imread(str(dataset / 'train' / record['file_name']))
+        assert image.shape == (record['height'], record['width'], 3)
 
 
-def test_images_stand_and_lie_and_vary_in_size(coco):
+def test_images_vary_in_size_and_orientation(coco):
     sizes = [(image['width'], image['height']) for image in coco.imgs.values()]
     assert 0.2 < np.mean([width < height for width, height in sizes]) < 0.5
     assert len(set(sizes)) > 20
@@ -144,7 +157,7 @@ def test_area_and_box_are_tight(pairs):
         assert cut[0].any() and cut[-1].any() and cut[:, 0].any() and cut[:, -1].any()
 
 
-def test_kinds_of_segmentation_follow_the_mask(pairs):
+def test_segmentation_format_follows_from_the_mask(pairs):
     for drawn, found, _ in pairs:
         segmentation = found['segmentation']
         assert found['iscrowd'] == drawn.crowd
@@ -265,7 +278,7 @@ def test_bad_number_is_one_line_and_status_2(tmp_path, arguments, words):
 
 
 @pytest.mark.parametrize('name', ['notes.txt', 'train/cat.jpg', 'annotations/instances_train.json'])
-def test_foreign_file_is_left_alone(tmp_path, name):
+def test_other_files_are_left_alone(tmp_path, name):
     foreign = tmp_path / name
     foreign.parent.mkdir(exist_ok=True)
     foreign.write_text('{"images": []}')
@@ -285,11 +298,11 @@ def test_unwritable_folder_is_one_line_and_status_2(tmp_path):
         assert done.stderr.count('\n') == 1
 
 
-def test_folder_with_a_line_break_in_its_name_is_told_in_one_line(tmp_path):
+def test_folder_with_a_line_break_in_its_name_is_reported_in_one_line(tmp_path):
     (tmp_path / 'a\nb').write_text('')
     done = run(tmp_path / 'a\nb', '--train', 1)
     assert (done.returncode, done.stderr.count('\n')) == (2, 1)
-    assert 'a\\nb: cannot be written' in done.stderr
+    assert 'a\\nb: File exists; check the path' in done.stderr
 
 
 def test_interruption_is_one_line_and_leaves_what_can_be_replaced(tmp_path):
@@ -300,7 +313,7 @@ def test_interruption_is_one_line_and_leaves_what_can_be_replaced(tmp_path):
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=20)
     assert process.returncode == 130
-    assert err.splitlines()[-1] == f'interrupted; what is in {tmp_path} is not complete'
+    assert err.splitlines()[-1] == f'tools.shapes: interrupted; what is in {tmp_path} is not complete'
     assert 'Traceback' not in err
     write_dataset(tmp_path, train=1, val=0, test=0)
     assert len(files_of(tmp_path)) == 1 + 3

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from model.postprocess import Detections
-from visualization.drawing import colour, draw_detections
+from visualization.drawing import class_colour, draw_detections
 
 
 def make(objects, size):
@@ -27,7 +27,7 @@ def noise(height, width):
 
 
 def tinted(pixels, class_index):
-    return np.round(0.55 * pixels + 0.45 * np.array(colour(class_index)))
+    return np.round(0.55 * pixels + 0.45 * np.array(class_colour(class_index)))
 
 
 def contrast(one, other):
@@ -58,18 +58,18 @@ def shows(image, patch):
 
 def test_mask_is_tinted_inside_and_outlined_at_its_edge():
     image = noise(480, 640)
-    drawn = draw_detections(image, make([(7, 0.9, (100, 200, 300, 300), np.ones((100, 200), bool))],
-                                          (480, 640)), ['x'] * 8)
+    drawn = draw_detections(image, make([(7, 0.9, (100, 200, 300, 300), np.ones((100, 200), bool))], (480, 640)),
+                            ['x'] * 8)
     inside = np.s_[205:295, 105:295]
     assert np.abs(drawn[inside] - tinted(image[inside], 7)).max() <= 1
-    assert (drawn[250, [100, 101, 298, 299]] == colour(7)).all()
-    assert (drawn[[201, 298], 200] == colour(7)).all()
+    assert (drawn[250, [100, 101, 298, 299]] == class_colour(7)).all()
+    assert (drawn[[201, 298], 200] == class_colour(7)).all()
 
 
 def test_nothing_changes_away_from_mask_box_and_label():
     image = noise(480, 640)
-    drawn = draw_detections(image, make([(7, 0.9, (100, 200, 300, 300), np.ones((100, 200), bool))],
-                                          (480, 640)), ['x'] * 8)
+    drawn = draw_detections(image, make([(7, 0.9, (100, 200, 300, 300), np.ones((100, 200), bool))], (480, 640)),
+                            ['x'] * 8)
     changed = np.argwhere((drawn != image).any(2))
     assert changed.min(0)[0] > 180 and changed.min(0)[1] == 100
     assert changed.max(0).tolist() == [299, 299]
@@ -83,7 +83,7 @@ def test_hole_and_corners_of_a_ring_stay_as_they_were():
     part, before = drawn[203:397, 203:397], image[203:397, 203:397]
     outside = ~ring[3:-3, 3:-3]
     np.testing.assert_array_equal(part[outside], before[outside])
-    assert (part[97, 97 + 51] == colour(2)).all()
+    assert (part[97, 97 + 51] == class_colour(2)).all()
     assert (part[97, 97 + 75] == tinted(before[97, 97 + 75], 2)).all()
 
 
@@ -91,7 +91,7 @@ def test_box_without_a_mask_is_a_frame_with_its_last_pixel_inside():
     drawn = draw_detections(np.zeros((200, 200, 3), np.uint8),
                             make([(0, 0.5, (20, 30, 120, 130), BLANK)], (200, 200)), [''])
     assert (drawn[130:160] == 0).all() and (drawn[:, 120:] == 0).all()
-    assert (drawn[129, 20:120] == colour(0)).all() and (drawn[30:130, 119] == colour(0)).all()
+    assert (drawn[129, 20:120] == class_colour(0)).all() and (drawn[30:130, 119] == class_colour(0)).all()
     assert (drawn[60:129, 21:119] == 0).all()
 
 
@@ -101,8 +101,8 @@ def test_best_detection_is_on_top_whatever_the_order():
     one = draw_detections(np.zeros((300, 300, 3), np.uint8), make([weak, strong], (300, 300)), 'abc')
     other = draw_detections(np.zeros((300, 300, 3), np.uint8), make([strong, weak], (300, 300)), 'abc')
     np.testing.assert_array_equal(one, other)
-    np.testing.assert_array_equal(one[100, 100], colour(2))
-    assert (one[100, 149] == tinted(np.array(colour(1)), 2)).all()
+    np.testing.assert_array_equal(one[100, 100], class_colour(2))
+    assert (one[100, 149] == tinted(np.array(class_colour(1)), 2)).all()
 
 
 def test_input_is_not_changed():
@@ -124,8 +124,8 @@ def test_the_smallest_images_are_painted_without_a_label(size):
     objects = [(3, 0.9, (0, 0, size[1], size[0]), np.ones(size, bool))]
     drawn = draw_detections(np.zeros((*size, 3), np.uint8), make(objects, size), ['person'] * 4)
     assert drawn.shape == (*size, 3)
-    assert (drawn[0, 0] == colour(3)).all() and (drawn[-1, -1] == colour(3)).all()
-    assert (drawn[drawn.any(2)] <= colour(3)).all()
+    assert (drawn[0, 0] == class_colour(3)).all() and (drawn[-1, -1] == class_colour(3)).all()
+    assert (drawn[drawn.any(2)] <= class_colour(3)).all()
 
 
 @pytest.mark.parametrize('box', [(0, 0, 30, 30), (610, 0, 640, 30), (0, 450, 30, 480), (610, 450, 640, 480),
@@ -187,7 +187,7 @@ def test_score_is_left_out_where_the_label_is_too_wide():
     np.testing.assert_array_equal(short[:, :-4], full[:, :short.shape[1] - 4])
 
 
-def test_labels_cover_at_most_a_quarter_of_a_image():
+def test_labels_cover_at_most_a_quarter_of_an_image():
     objects = [(0, 0.9 - 0.01 * i, (x, y, x + 1, y + 1), BLANK)
                for i, (x, y) in enumerate((x, y) for y in range(15, 90, 15) for x in (0, 60))]
     drawn = draw_detections(np.zeros((90, 120, 3), np.uint8), make(objects, (90, 120)), ['person'])
@@ -212,15 +212,15 @@ def test_lines_and_labels_grow_with_the_image():
 
 
 def test_colours_are_pinned():
-    assert [colour(index) for index in (0, 1, 79)] == [(39, 25, 254), (218, 143, 102), (253, 4, 225)]
+    assert [class_colour(index) for index in (0, 1, 79)] == [(39, 25, 254), (218, 143, 102), (253, 4, 225)]
 
 
 def test_a_thousand_colours_differ():
-    assert len({colour(index) for index in range(1000)}) == 1000
+    assert len({class_colour(index) for index in range(1000)}) == 1000
 
 
 def test_first_twenty_colours_are_far_apart():
-    colours = np.array([colour(index) for index in range(20)])
+    colours = np.array([class_colour(index) for index in range(20)])
     distances = np.abs(colours[:, None] - colours).sum(2) + 999 * np.eye(20)
     assert distances.min() > 60
 
@@ -228,8 +228,8 @@ def test_first_twenty_colours_are_far_apart():
 def test_text_contrasts_with_its_tag():
     for index in range(80):
         tag = label(index, 0.9, 'W').reshape(-1, 3).astype(int)
-        text = tag[np.abs(tag - colour(index)).sum(1).argmax()]
-        assert contrast(text, colour(index)) > 4.5
+        text = tag[np.abs(tag - class_colour(index)).sum(1).argmax()]
+        assert contrast(text, class_colour(index)) > 4.5
 
 
 SCRIPT = """

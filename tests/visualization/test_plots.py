@@ -9,11 +9,10 @@ from data.images import read_image
 from data.loader import Batches
 from model.anchors import anchors
 from model.config import preset
-from prediction.predictor import Predictor
+from prediction import Predictor
 from tests.helpers import ROOT
 from tools.shapes import write_split
-from visualization.drawing import main
-from visualization.plots import best_overlaps, draw_anchors, draw_prototypes, draw_samples
+from visualization.plots import best_anchor_ious, draw_anchors, draw_prototypes, draw_samples
 
 IMAGE = ROOT / 'images/test/shapes_2000004.jpg'
 CONFIG = preset('resnet18dcn_half', num_classes=9, input_size=256)
@@ -34,8 +33,8 @@ def test_a_box_that_is_an_anchor_is_covered_and_a_sliver_is_not(tmp_path):
         'images': [{'id': 1, 'file_name': 'x', 'width': 512, 'height': 512}], 'categories': [{'id': 1, 'name': 'x'}],
         'annotations': [{'image_id': 1, 'category_id': 1, 'bbox': list(map(float, box)),
                          'segmentation': [[0, 0, 9, 0, 9, 9]]} for box in boxes]}))
-    sides, best = best_overlaps(CocoDataset(path, tmp_path), CONFIG)
-    np.testing.assert_allclose(sides, [[width / 2, height / 2], [150, 1]], rtol=1e-5)
+    sizes, best = best_anchor_ious(CocoDataset(path, tmp_path), CONFIG)
+    np.testing.assert_allclose(sizes, [[width / 2, height / 2], [150, 1]], rtol=1e-5)
     assert best[0] == pytest.approx(1, abs=1e-5)
     assert best[1] < 0.1
 
@@ -43,7 +42,7 @@ def test_a_box_that_is_an_anchor_is_covered_and_a_sliver_is_not(tmp_path):
 def test_the_figure_of_anchors_has_every_shape(shapes):
     left, right = draw_anchors(shapes, CONFIG).axes
     assert [len(points.get_offsets()) for points in left.collections[1:]] == [9] * 5
-    _, best = best_overlaps(shapes, CONFIG)
+    _, best = best_anchor_ious(shapes, CONFIG)
     assert right.get_title() == f'{(best >= 0.5).mean():.1%} of the objects have an anchor of IoU 0.5 or more'
     assert sum(bar.get_height() for bar in right.patches) == len(best) > 10
 
@@ -51,16 +50,16 @@ def test_the_figure_of_anchors_has_every_shape(shapes):
 def test_objects_are_well_visible_among_the_anchors(shapes):
     left, _ = draw_anchors(shapes, CONFIG).axes
     dots = left.collections[0]
-    assert len(dots.get_offsets()) == len(best_overlaps(shapes, CONFIG)[0])
+    assert len(dots.get_offsets()) == len(best_anchor_ious(shapes, CONFIG)[0])
     for drawn in (dots, left.get_legend().legend_handles[0]):
         *colour, alpha = drawn.get_facecolor()[0]
         assert 1 - alpha * (1 - np.mean(colour)) <= 0.5  # on white
         assert drawn.get_sizes()[0] >= 12  # square points
 
 
-def test_samples_are_those_that_are_trained_on(shapes):
+def test_samples_are_the_batches_that_are_trained_on(shapes):
     batches = Batches(shapes, CONFIG, 1, seed=3)
-    drawn = draw_samples(batches, shapes.classes.names, 5)
+    drawn = draw_samples([batches[step] for step in range(5)], shapes.classes.names)
     assert drawn.shape == (2 * 256, 4 * 256, 3)
     for step in range(5):
         row, column = divmod(step, 4)
@@ -72,55 +71,25 @@ def test_samples_are_those_that_are_trained_on(shapes):
         assert changed.mean() < 0.9
 
 
+def plot_prototypes(image):
+    predictor = Predictor.open(ROOT / 'weights/shapes.pd', 'cpu')
+    outputs, = predictor.forward([predictor.prepare(image)])
+    return draw_prototypes(image, outputs, predictor.classes.names)
+
+
 def test_prototypes_come_in_the_order_of_their_coefficients():
-    predictor = Predictor(ROOT / 'weights/shapes.pd', 'cpu')
-    figure = draw_prototypes(predictor, read_image(IMAGE))
+    figure = plot_prototypes(read_image(IMAGE))
     titles = [axes.get_title() for axes in figure.axes]
     weights = [float(title) for title in titles[2:] if title]
     assert len(weights) == 32
     assert np.all(np.diff(np.abs(weights)) <= 0.011)  # they are rounded
     mask = figure.axes[1].images[0].get_array()
-    found, = predictor([read_image(IMAGE)])
+    found, = Predictor.open(ROOT / 'weights/shapes.pd', 'cpu')([read_image(IMAGE)])
     whole = cv2.resize(np.asarray(mask), found.size[::-1]) > 0.5
     best = found.full_mask(0)
     assert (whole & best).sum() > 0.95 * best.sum()
 
 
-def test_nothing_in_a_image_is_told():
-    with pytest.raises(ValueError, match='nothing was found in it'):
-        draw_prototypes(Predictor(ROOT / 'weights/shapes.pd', 'cpu'), np.full((320, 320, 3), 127, np.uint8))
-
-
-@pytest.mark.parametrize(('flag', 'value'), [('--number', '0'), ('--number', '-3'), ('--number', '1001'),
-                                             ('--number', 'x'), ('--seed', '-1'), ('--seed', '1' + '0' * 400)])
-def test_numbers_of_samples_that_are_none_are_refused_by_name(capsys, flag, value):
-    with pytest.raises(SystemExit, match='2'):
-        main(['samples', 'a.json', 'folder', flag, value])
-    assert f'error: argument {flag}: {value} is not a whole number from ' in capsys.readouterr().err.splitlines()[-1]
-
-
-def test_a_dataset_without_objects_and_a_image_without_any_are_told(shapes, tmp_path, capsys):
-    path = tmp_path / 'a.json'
-    content = json.loads(shapes.annotations_path.read_text())
-    path.write_text(json.dumps({**content, 'annotations': []}))
-    assert main(['anchors', str(path), str(tmp_path), '--out', str(tmp_path / 'x.png')]) == 2
-    assert capsys.readouterr().err == f'visualization.drawing: error: {path}: has no objects to compare with anchors\n'
-    cv2.imwrite(str(tmp_path / 'grey.png'), np.full((320, 320, 3), 127, np.uint8))
-    assert main(['prototypes', str(tmp_path / 'grey.png'), '--out', str(tmp_path / 'x.png')]) == 2
-    assert capsys.readouterr().err == f'visualization.drawing: error: {tmp_path}/grey.png: nothing was found in it\n'
-
-
-def test_programs_draw_them(shapes, tmp_path, capsys):
-    data = [str(shapes.annotations_path), str(shapes.images_folder), '--backbone_name', 'resnet18dcn_half',
-            '--input_size', '256']
-    for flags in (['samples', *data, '--number', '2'], ['anchors', *data], ['prototypes', str(IMAGE)]):
-        out = tmp_path / 'new' / f'{flags[0]}.png'
-        assert main([*flags, '--out', str(out)]) == 0
-        assert capsys.readouterr().out == f'{out}\n'
-        assert read_image(out).shape[0] > 200
-    assert main(['samples', *data, '--out', str(tmp_path / 'x.pdf')]) == 2
-    assert capsys.readouterr().err == (
-        f"visualization.drawing: error: {tmp_path / 'x.pdf'}: an image is not written as '.pdf'; name one that ends in .png, "
-        '.jpg or .jpeg\n')
-    assert main(['samples', str(tmp_path / 'none'), str(tmp_path)]) == 2
-    assert capsys.readouterr().err.startswith(f'visualization.drawing: error: {tmp_path / "none"}: cannot be read')
+def test_an_image_without_objects_is_refused():
+    with pytest.raises(ValueError, match='no object was found in it'):
+        plot_prototypes(np.full((320, 320, 3), 127, np.uint8))
