@@ -1,5 +1,6 @@
 """The flags of the scripts that predict."""
 import argparse
+from typing import Any
 
 from engines.selection import ENGINES
 from prediction.predictor import Predictor
@@ -8,7 +9,7 @@ from system.cpu import default_workers
 from system.errors import UserError
 
 
-def prediction_flags(model_path, obj_threshold):
+def prediction_flags(model_path: str, obj_threshold: float) -> argparse.ArgumentParser:
     """The flags of every script that predicts.
 
     Args:
@@ -46,7 +47,7 @@ def prediction_flags(model_path, obj_threshold):
     return parser
 
 
-def batch_flags():
+def batch_flags() -> argparse.ArgumentParser:
     """The flags of the scripts that predict for a whole dataset: ArgumentParser, a parent for the script's own."""
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument('--batch_size', type=positive_int, default=1,
@@ -58,7 +59,7 @@ def batch_flags():
     return parser
 
 
-def predictor_of(args):
+def open_predictor(args: argparse.Namespace) -> Predictor:
     """The `Predictor` that the flags ask for.
 
     Raises:
@@ -66,11 +67,11 @@ def predictor_of(args):
     """
     if args.amp == 'O1' and args.precision == 'bf16':
         raise UserError('--amp=O1 is for a GPU and --precision=bf16 for a CPU; leave one out')
-    return Predictor(args.model_path, args.device, args.engine, 'amp' if args.amp == 'O1' else args.precision,
-                     **thresholds(args))
+    return Predictor.open(args.model_path, args.device, args.engine, 'amp' if args.amp == 'O1' else args.precision,
+                          **thresholds(args))
 
 
-def thresholds(args):
+def thresholds(args: argparse.Namespace) -> dict[str, Any]:
     """The flags that decide what counts as an object, as keywords of `Predictor`."""
     return dict(score_threshold=args.obj_threshold, iou_threshold=args.nms_threshold, top_k=args.top_k,
                 cross_class=args.cross_class_nms)

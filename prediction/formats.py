@@ -1,124 +1,180 @@
-"""What a network finds → files to go on with: COCO-style annotations, masks, labelme's files."""
+"""Files that predictions are written to: COCO-style annotations, masks as PNG, labelme's files."""
 import contextlib
 import json
 import os
 import re
+import sys
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
 
 import numpy as np
 
-from data.images import write_image
+from data.images import ImageError, write_image
 from data.labelme import describe
 from data.polygons import polygons
+from model.classes import Classes
+from model.postprocess import Detections
 from system.files import replacing
+from system.messages import one_line
 
-MASKS = ('ids', 'objects')
-_MASK_OF_OBJECT = re.compile(r'(.+)\.\d{3,}_\w*\.png', re.DOTALL)
+MASK_FORMATS = ('ids', 'objects')
+_OBJECT_MASK = re.compile(r'(.+)\.\d{3,}_\w*\.png', re.DOTALL)
 
 
-@contextlib.contextmanager
-def coco_file(path, classes, as_polygons):
-    """A COCO-style annotation file, with scores, that takes its place when it is complete.
+class DetectionWriter(Protocol):
+    """Writes the detections of one image after another."""
+
+    def write(self, name: str, path: Path | None, detections: Detections) -> None:
+        """Write the detections of an image.
+
+        Args:
+            name: the image's, or a frame's.
+            path: the image's file; None for a frame.
+            detections: its `Detections`.
+        Raises:
+            ImageError: this image is to be skipped.
+            OSError: a file cannot be written.
+        """
+        ...
+
+
+class CocoWriter:
+    """A COCO-style annotation file with scores, which takes its place when it is complete. A context manager.
 
     Args:
-        path: str or Path; its folder is made where it is missing.
-        classes: `Classes` of what is found.
+        path: of the file; its folder is made where it is missing.
+        classes: `Classes` of the detections.
         as_polygons: whether segmentations are polygons; otherwise they are RLE, which have every pixel.
-    Yields:
-        callable of an image's name and its `Detections`.
-    Raises:
-        OSError: it cannot be written.
     """
-    images, number = [], 0
-    with replacing(path) as file:
-        def add(name, detections):
-            nonlocal number
-            height, width = detections.size
-            images.append({'id': len(images) + 1, 'file_name': str(name), 'width': width, 'height': height})
-            for segmentation, i in _segmentations(detections, as_polygons):
-                x0, y0, x1, y1 = detections.boxes[i].tolist()
-                entry = {'id': number + 1, 'image_id': len(images), 'iscrowd': 0,
-                         'category_id': classes.ids[detections.classes[i]],
-                         'score': round(float(detections.box_scores[i]), 4), 'area': int(detections.masks[i].sum()),
-                         'bbox': [round(value, 2) for value in (x0, y0, x1 - x0, y1 - y0)],
-                         'segmentation': segmentation}
-                file.write((',\n' if number else '{"annotations": [\n') + json.dumps(entry, separators=(',', ':')))
-                number += 1
-        yield add
-        categories = [{'id': id, 'name': name} for id, name in zip(classes.ids, classes.names)]
-        file.write(('\n],\n' if number else '{"annotations": [],\n') + f'"images": {json.dumps(images)},\n'
-                   f'"categories": {json.dumps(categories)}}}\n')
+
+    def __init__(self, path: str | Path, classes: Classes, as_polygons: bool) -> None:
+        self._classes, self._as_polygons = classes, as_polygons
+        self._images: list[dict[str, Any]] = []
+        self._annotations = 0
+        self._replacing = replacing(path)
+
+    def __enter__(self) -> 'CocoWriter':
+        self._file = self._replacing.__enter__()
+        return self
+
+    def write(self, name: str, path: Path | None, detections: Detections) -> None:
+        """As of `DetectionWriter`."""
+        height, width = detections.size
+        self._images.append({'id': len(self._images) + 1, 'file_name': name, 'width': width, 'height': height})
+        for i, segmentation in self._segmentations(detections):
+            start = ',\n' if self._annotations else '{"annotations": [\n'
+            self._annotations += 1
+            self._file.write(start + json.dumps(self._annotation(detections, i, segmentation), separators=(',', ':')))
+
+    def _segmentations(self, detections: Detections) -> Iterator[tuple[int, list | dict]]:
+        """Of each object that has any, and which it is."""
+        for i in range(len(detections)):
+            if self._as_polygons:
+                outlines = polygons(detections.masks[i], detections.corners[i])
+                if outlines:
+                    yield i, [points.ravel().round(2).tolist() for points in outlines]
+            else:
+                rle = detections.rle(i)
+                yield i, {'size': list(rle['size']), 'counts': rle['counts'].decode('ascii')}
+
+    def _annotation(self, detections: Detections, i: int, segmentation: list | dict) -> dict[str, Any]:
+        x0, y0, x1, y1 = detections.boxes[i].tolist()
+        return {'id': self._annotations, 'image_id': len(self._images), 'iscrowd': 0,
+                'category_id': self._classes.ids[detections.classes[i]],
+                'score': round(float(detections.box_scores[i]), 4), 'area': int(detections.masks[i].sum()),
+                'bbox': [round(value, 2) for value in (x0, y0, x1 - x0, y1 - y0)], 'segmentation': segmentation}
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 traceback: TracebackType | None) -> bool | None:
+        if error is None:
+            categories = [{'id': id, 'name': name} for id, name in zip(self._classes.ids, self._classes.names)]
+            self._file.write(('\n],\n' if self._annotations else '{"annotations": [],\n')
+                             + f'"images": {json.dumps(self._images)},\n"categories": {json.dumps(categories)}}}\n')
+        return self._replacing.__exit__(kind, error, traceback)
 
 
-def _segmentations(detections, as_polygons):
-    """Those of objects that have any, and which these are."""
-    for i in range(len(detections)):
-        if as_polygons:
-            outlines = polygons(detections.masks[i], detections.corners[i])
-            found = [points.ravel().round(2).tolist() for points in outlines]
-        else:
-            rle = detections.rle(i)
-            found = {'size': list(rle['size']), 'counts': rle['counts'].decode('ascii')}
-        if found:
-            yield found, i
-
-
-def earlier_masks(folder):
-    """The files that `write_masks` made of objects in a folder before: dict of images' names to lists of Path."""
-    found = defaultdict(list)
-    for path in Path(folder).iterdir():
-        if match := _MASK_OF_OBJECT.fullmatch(path.name):
-            found[match[1]].append(path)
-    return found
-
-
-def write_masks(folder, kind, name, detections, classes, earlier):
-    """PNG files of the masks of an image.
+class MaskWriter:
+    """PNG files of masks.
 
     Args:
-        folder: Path of the folder to write in.
-        kind: 'ids' for one of 16 bits with the numbers of the objects, from 1, the best of which lie on top; 'objects'
-            for one of each object, 255 within its mask.
-        name: the image's.
-        detections: `Detections`.
-        classes: `Classes` of what is found.
-        earlier: as `earlier_masks` returns it. Those of this image's objects go, for there may be fewer now.
-    Raises:
-        ImageError: one cannot be written.
-        OSError: one cannot be removed.
+        folder: to write in. Masks of objects that were written there before are removed where their image has others
+            now, for there may be fewer.
+        kind: 'ids' for one of 16 bits an image, with the numbers of the objects, from 1, the best of which lie on top;
+            'objects' for one of each object, 255 within its mask.
+        classes: `Classes` of the detections.
     """
-    if kind == 'ids':
-        ids = np.zeros(detections.size, np.uint16)
-        for i in reversed(range(len(detections))):
-            ids[detections.full_mask(i)] = i + 1
-        write_image(folder / f'{name}.ids.png', ids)
-        return
-    for path in earlier.pop(name, ()):
-        path.unlink(missing_ok=True)
-    for i in range(len(detections)):
-        label = ''.join(c if c.isalnum() else '_' for c in classes.names[detections.classes[i]])
-        write_image(folder / f'{name}.{i + 1:03d}_{label}.png', detections.full_mask(i).astype(np.uint8) * 255)
+
+    def __init__(self, folder: Path, kind: str, classes: Classes) -> None:
+        self._folder, self._kind, self._classes = folder, kind, classes
+        self._earlier: dict[str, list[Path]] = defaultdict(list)
+        for path in folder.iterdir():
+            if match := _OBJECT_MASK.fullmatch(path.name):
+                self._earlier[match[1]].append(path)
+
+    def write(self, name: str, path: Path | None, detections: Detections) -> None:
+        """As of `DetectionWriter`."""
+        if self._kind == 'ids':
+            ids = np.zeros(detections.size, np.uint16)
+            for i in reversed(range(len(detections))):
+                ids[detections.full_mask(i)] = i + 1
+            write_image(self._folder / f'{name}.ids.png', ids)
+            return
+        for earlier in self._earlier.pop(name, ()):
+            earlier.unlink(missing_ok=True)
+        for i in range(len(detections)):
+            label = ''.join(c if c.isalnum() else '_' for c in self._classes.names[detections.classes[i]])
+            mask = detections.full_mask(i).astype(np.uint8) * 255
+            write_image(self._folder / f'{name}.{i + 1:03d}_{label}.png', mask)
 
 
-def labelme_file(folder, path):
+class LabelmeWriter:
+    """A file for labelme for each image that has none. Those that were there before may be corrected by hand.
+
+    Args:
+        folder: to write in, which is made where it is missing.
+        classes: `Classes` of the detections.
+    """
+
+    def __init__(self, folder: Path, classes: Classes) -> None:
+        self._folder, self._classes = folder, classes
+        self._written: set[Path] = set()
+
+    def write(self, name: str, path: Path | None, detections: Detections) -> None:
+        """As of `DetectionWriter`. Frames have no file that labelme could open."""
+        if path is None:
+            return
+        file = labelme_file(self._folder, path)
+        if file in self._written:
+            raise ImageError(f'{path}: would be labelled over {file}, of another image; rename one')
+        if file.exists():
+            print(one_line(f'{path}: has labels already, which are kept; remove {file} to write them anew'),
+                  file=sys.stderr)
+            return
+        objects = [(self._classes.names[detections.classes[i]], polygons(detections.masks[i], detections.corners[i]))
+                   for i in range(len(detections))]
+        with replacing(file) as stream:
+            json.dump(describe(os.path.relpath(path, self._folder), detections.size, objects), stream, indent=1)
+        self._written.add(file)
+
+
+def labelme_file(folder: str | Path, path: Path) -> Path:
     """Where labelme looks for the labels of an image."""
     return Path(folder) / f'{path.stem}.json'
 
 
-def write_labelme(folder, path, detections, classes):
-    """A file for labelme, to correct by hand what was found, beside the image or elsewhere.
-
-    Args:
-        folder: Path of the folder to write in, which is made where it is missing.
-        path: Path of the image.
-        detections: `Detections`.
-        classes: `Classes` of what is found.
-    Raises:
-        OSError: it cannot be written.
-    """
-    objects = [(classes.names[detections.classes[i]], polygons(detections.masks[i], detections.corners[i]))
-               for i in range(len(detections))]
-    image = os.path.relpath(path, folder)
-    with replacing(labelme_file(folder, path)) as file:
-        json.dump(describe(image, detections.size, objects), file, indent=1)
+@contextlib.contextmanager
+def open_writers(classes: Classes, labelme: Path | None, coco: Path | None, as_polygons: bool, masks: str | None,
+                 mask_folder: Path) -> Iterator[list[DetectionWriter]]:
+    """The writers that flags ask for, each None where it is not wanted."""
+    with contextlib.ExitStack() as stack:
+        writers: list[DetectionWriter] = []
+        if labelme:  # the first, as it may refuse an image
+            writers.append(LabelmeWriter(labelme, classes))
+        if coco:
+            writers.append(stack.enter_context(CocoWriter(coco, classes, as_polygons)))
+        if masks:
+            writers.append(MaskWriter(mask_folder, masks, classes))
+        yield writers

@@ -1,7 +1,8 @@
-"""What people name when they say where the images are: files, folders, patterns, videos, a camera."""
+"""Sources of images: files, folders, glob patterns, videos, cameras."""
 import glob
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,24 +14,25 @@ _ADDRESS = re.compile('([a-z]{2,}):/+(.*)', re.IGNORECASE)  # Path makes one sla
 
 @dataclass
 class Sources:
-    """What was named.
+    """Sources by kind.
 
     Attributes:
         images: list of Path.
         videos: list of Path.
         cameras: list of int, their numbers.
     """
-    images: list = field(default_factory=list)
-    videos: list = field(default_factory=list)
-    cameras: list = field(default_factory=list)
+    images: list[Path] = field(default_factory=list)
+    videos: list[Path] = field(default_factory=list)
+    cameras: list[int] = field(default_factory=list)
 
     @property
-    def paths(self):
+    def paths(self) -> list[Path]:
+        """The files."""
         return self.images + self.videos
 
 
-def find_sources(names):
-    """What names stand for.
+def find_sources(names: Iterable[str | Path]) -> Sources:
+    """The sources that names stand for.
 
     Args:
         names: list of str or Path: an image or a video, a folder of them, a pattern (a/*.jpg), or a camera's number.
@@ -51,11 +53,11 @@ def find_sources(names):
         if not matches and glob.has_magic(name):
             raise ImageError(f'{name}: no file has such a name')
         for match in matches or [name]:
-            _take(Path(match), found)
+            _add(Path(match), found)
     return found
 
 
-def _take(path, found):
+def _add(path: Path, found: Sources) -> None:
     if is_video(path) and not path.is_dir():
         found.videos.append(path)
         return

@@ -3,17 +3,22 @@ import contextlib
 import os
 import sys
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from types import TracebackType
+
+import numpy as np
 
 os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')  # ImageError says it better
 import cv2  # noqa: E402
 
 from data.images import ImageError  # noqa: E402
+from system.files import replacing_path  # noqa: E402
 
 SUFFIXES = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.wmv')
-USUAL_FPS = 25.0  # of videos that do not say
-WHOLE = 0.9  # the part of what a video promises from which it is whole; many promise a few frames more than they have
+DEFAULT_FPS = 25.0  # of videos that do not say
+COMPLETE = 0.9  # part of the promised frames from which a video is complete; many promise a few too many
 
 
 class Video:
@@ -26,7 +31,7 @@ class Video:
         ended: bool, whether there is no other one to read.
     """
 
-    def __init__(self, source):
+    def __init__(self, source: int | Path) -> None:
         """
         Args:
             source: Path of a file, or int, the number of a camera.
@@ -36,14 +41,14 @@ class Video:
         self.source, self.read, self.ended, self._time = source, 0, False, 0.0
         if not isinstance(source, int) and os.path.exists(source) and not os.path.isfile(source):
             raise ImageError(f'{source}: a pipe, a device or a folder; name a file')  # a pipe might never end
-        self._capture = _open(source if isinstance(source, int) else _name(source))
+        self._capture = _open_capture(source if isinstance(source, int) else _opencv_name(source))
         if not self._capture.isOpened():
             raise ImageError(f'camera {source}: cannot be opened; is it there, and free?' if isinstance(source, int)
                              else f'{source}: not a video that can be read; convert it to .mp4 or copy it again')
-        self.fps = _positive(self._capture.get(cv2.CAP_PROP_FPS)) or USUAL_FPS
-        self.frames = int(_positive(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+        self.fps = _plausible(self._capture.get(cv2.CAP_PROP_FPS)) or DEFAULT_FPS
+        self.frames = int(_plausible(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[np.ndarray]:
         """Yields uint8 [h, w, 3], BGR, upright."""
         while True:
             there, frame = self._capture.read()
@@ -55,82 +60,93 @@ class Video:
             yield frame
 
     @property
-    def cut(self):
+    def cut(self) -> bool:
         """Whether it ended long before it should have, by its frames and by its time.
 
         Frames alone tell too little: where a file does not list them, their number is a guess from its time.
         """
-        return self.ended and max(self.read, self._time * self.fps) < WHOLE * self.frames
+        return self.ended and max(self.read, self._time * self.fps) < COMPLETE * self.frames
 
-    def close(self):
+    def close(self) -> None:
         """Lets others have the camera."""
         self._capture.release()
 
 
-@contextlib.contextmanager
-def writing(path, fps):
-    """A video that takes its place when it is complete. It has no sound.
+class VideoWriter:
+    """A video that takes its place when it is complete. It has no sound. A context manager.
 
     Args:
-        path: Path that ends in .mp4.
+        path: ends in .mp4.
         fps: frames a second.
-    Yields:
-        callable of frames, uint8 [h, w, 3], BGR, all of one size.
-    Raises:
-        ImageError: it cannot be written.
     """
-    part, writer, written = path.with_name(f'.{path.stem}.part.mp4'), cv2.VideoWriter(), 0
 
-    def write(frame):
-        nonlocal written
-        if not written:
-            kind, size = cv2.VideoWriter_fourcc(*'mp4v'), frame.shape[1::-1]
-            # The format knows no fraction such as 66.6667, which the average rate of a phone's video may be.
-            if not any(writer.open(_name(part), kind, rate, size) for rate in (fps, float(round(fps)))):
-                raise ImageError(f'{path}: a video of {fps:g} frames a second cannot be written there; convert it to '
-                                 'another rate, or name another folder')
-        writer.write(frame)
-        written += 1
-    try:
-        yield write
-        writer.release()
-        if written and _frames_of(part) != written:  # the writer itself says nothing of a full disk
-            raise ImageError(f'{path}: cannot be written; check that its folder may be written to and has room')
-        if written:
-            _replace(part, path)
-    finally:
-        writer.release()
-        part.unlink(missing_ok=True)
+    def __init__(self, path: Path, fps: float) -> None:
+        self._path, self._fps, self._written = path, fps, 0
+        self._writer, self._replacing = cv2.VideoWriter(), contextlib.ExitStack()
+
+    def __enter__(self) -> 'VideoWriter':
+        return self
+
+    def write(self, frame: np.ndarray) -> None:
+        """Write a frame, uint8 [h, w, 3], BGR, of the size of the first one.
+
+        Raises:
+            ImageError: the video cannot be written.
+        """
+        if not self._written:
+            self._open(frame.shape[1], frame.shape[0])
+        self._writer.write(frame)
+        self._written += 1
+
+    def _open(self, width: int, height: int) -> None:
+        with self._as_image_errors():
+            self._part = self._replacing.enter_context(replacing_path(self._path, '.mp4'))
+        codec = cv2.VideoWriter_fourcc(*'mp4v')
+        # The format knows no fraction such as 66.6667, which the average rate of a phone's video may be.
+        rates = self._fps, float(round(self._fps))
+        if not any(self._writer.open(_opencv_name(self._part), codec, rate, (width, height)) for rate in rates):
+            raise ImageError(f'{self._path}: a video of {self._fps:g} frames a second cannot be written there; convert '
+                             'it to another rate, or name another folder')
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 traceback: TracebackType | None) -> None:
+        self._writer.release()
+        with self._as_image_errors(), self._replacing:
+            if error is not None:
+                raise error
+            if self._written and _count_frames(self._part) != self._written:  # OpenCV says nothing of a full disk
+                raise ImageError(f'{self._path}: cannot be written; check that its folder may be written to and has '
+                                 'room')
+
+    @contextlib.contextmanager
+    def _as_image_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise ImageError(f'{self._path}: cannot be written ({error.strerror})') from error
 
 
-def _replace(part, path):
-    try:
-        part.replace(path)
-    except OSError as error:
-        raise ImageError(f'{path}: cannot be written ({error.strerror})') from error
-
-
-def prefetch(frames, number):
-    """The items of an iterable, none of them None, of which a thread gets as many ahead of time."""
-    frames = iter(frames)
+def prefetch(frames: Iterable[np.ndarray], number: int) -> Iterator[np.ndarray]:
+    """Frames, of which a thread reads a number ahead."""
+    source = iter(frames)
     with ThreadPoolExecutor(1) as reader:
-        waiting = deque(reader.submit(next, frames, None) for _ in range(number))
+        waiting: deque[Future[np.ndarray | None]] = deque(reader.submit(next, source, None) for _ in range(number))
         while (frame := waiting.popleft().result()) is not None:
-            waiting.append(reader.submit(next, frames, None))
+            waiting.append(reader.submit(next, source, None))
             yield frame
 
 
-def has_screen():
+def has_screen() -> bool:
     """Whether a window could be shown."""
     return sys.platform in ('win32', 'darwin') or bool(os.environ.get('DISPLAY') or os.environ.get('WAYLAND_DISPLAY'))
 
 
-def is_video(path):
+def is_video(path: str | Path) -> bool:
     """Whether a file is a video, by its name."""
     return Path(path).suffix.lower() in SUFFIXES
 
 
-def _open(source):
+def _open_capture(source: int | str) -> cv2.VideoCapture:
     """A capture of OpenCV, opened in silence: ImageError says it better."""
     set_level = getattr(cv2, 'setLogLevel', None) or cv2.utils.logging.setLogLevel  # of version 4, of 5
     before = set_level(0)
@@ -140,15 +156,15 @@ def _open(source):
         set_level(before)
 
 
-def _name(path):
-    """A path as OpenCV takes it, which ends the process over one that is no text."""
+def _opencv_name(path: Path) -> str:
+    """A path as OpenCV takes it, which ends the process over one that is not in UTF-8."""
     try:
         return str(path).encode('utf-8').decode()
     except UnicodeEncodeError:
         raise ImageError(f'{path}: a name that is not in UTF-8; rename it') from None
 
 
-def _frames_of(path):
+def _count_frames(path: Path) -> int:
     """How many frames a file that was just written has."""
     try:
         video = Video(path)
@@ -158,6 +174,6 @@ def _frames_of(path):
     return video.frames
 
 
-def _positive(number):
+def _plausible(number: float) -> float:
     """A number that a file claims, 0 where it is nonsense."""
     return number if 0 < number < 1e9 else 0

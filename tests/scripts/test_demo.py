@@ -15,17 +15,19 @@ import pytest
 
 import demo
 from data.coco import CocoDataset
-from data.coco import main as coco
 from data.images import ImageError, read_image, write_image
-from data.labelme import main as labelme
 from data.labelme import read_labelme
 from model.classes import Classes
 from model.postprocess import Detections
-from prediction import footage
+from prediction import run as prediction_run
+from prediction import video_run
 from prediction.sources import find_sources
-from prediction.video import Video, prefetch, writing
+from prediction.video import Video, VideoWriter, prefetch
+from system.command import exit_status
 from tests.helpers import ROOT
 from tests.helpers.squares import SIDE, found, joined
+from tools.check import main as check_dataset
+from tools.convert import main as labelme
 
 TEST = ROOT / 'images/test'
 
@@ -59,12 +61,15 @@ class Known(NamedTuple):
     def __call__(self, images):
         return [self.detections] * len(images)
 
+    def predict(self, image):
+        return self.detections
+
 
 @pytest.fixture
 def see(monkeypatch):
     """Makes the predictor see these `Detections`, whatever it looks at."""
     def see(*detections):
-        monkeypatch.setattr(demo, 'predictor_of', lambda args: Known(joined(*detections)))
+        monkeypatch.setattr(demo, 'open_predictor', lambda args: Known(joined(*detections)))
     see(found(20), found(70, label=1, box_score=0.6))
     return see
 
@@ -107,7 +112,7 @@ class Camera:
 
 
 def run(*flags):
-    return demo.main(['--device', 'cpu', *map(str, flags)])
+    return exit_status(demo.main, ['--device', 'cpu', *map(str, flags)])
 
 
 def test_files_folders_patterns_and_videos_are_told_apart(images, film, tmp_path):
@@ -145,9 +150,9 @@ def test_a_video_comes_out_as_long_as_it_was_with_objects_drawn(film, tmp_path, 
 
 def test_a_long_video_takes_no_more_memory_than_a_short_one(tmp_path):
     """Its frames alone would be 900 MB."""
-    with writing(tmp_path / 'long.mp4', 25) as write:
+    with VideoWriter(tmp_path / 'long.mp4', 25) as writer:
         for i in range(300):
-            write(np.full((720, 1280, 3), i % 256, np.uint8))
+            writer.write(np.full((720, 1280, 3), i % 256, np.uint8))
     before, most = psutil.Process().memory_info().rss, 0
     for _ in prefetch(Video(tmp_path / 'long.mp4'), 4):
         most = max(most, psutil.Process().memory_info().rss)
@@ -179,9 +184,9 @@ def test_what_is_no_video_is_named_and_the_rest_is_done(film, images, tmp_path, 
 
 
 def test_an_interrupted_video_keeps_its_frames_so_far(tmp_path):
-    with writing(tmp_path / 'long.mp4', 25) as write:
+    with VideoWriter(tmp_path / 'long.mp4', 25) as writer:
         for i in range(3000):
-            write(np.full((120, 160, 3), i % 256, np.uint8))
+            writer.write(np.full((120, 160, 3), i % 256, np.uint8))
     out = tmp_path / 'out'
     process = subprocess.Popen([sys.executable, ROOT / 'demo.py', '--images', tmp_path / 'long.mp4', tmp_path /
                                 'long.mp4', '--out', out, '--save_json', out / 'found.json'], stderr=subprocess.PIPE,
@@ -204,29 +209,18 @@ def test_interrupted_images_keep_what_was_found_so_far(squares, tmp_path, monkey
     def press(path):
         os.kill(os.getpid(), signal.SIGINT)
         return np.zeros((SIDE, SIDE, 3), np.uint8)
-    monkeypatch.setattr(demo, 'read_image', press)
+    monkeypatch.setattr(prediction_run, 'read_image', press)
     film, path = write_film(tmp_path / 'film.avi'), tmp_path / 'found.json'
     assert run('--images', squares, film, '--out', tmp_path / 'out', '--save_json', path) == 130
     assert [image['file_name'] for image in json.loads(path.read_text())['images']] == ['one.png']
     assert [path.name for path in (tmp_path / 'out').iterdir()] == ['one.png']
     out, err = capsys.readouterr()
-    assert '1 of 2 images in ' in out and err == 'demo.py: interrupted; files that were written are whole\n'
-
-
-def test_ctrl_c_is_a_wish_and_another_one_is_not():
-    before = signal.getsignal(signal.SIGINT)
-    with demo.interruptible() as wished:
-        assert not wished
-        os.kill(os.getpid(), signal.SIGINT)
-        assert wished
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is before
+    assert '1 of 2 images in ' in out and err == 'interrupted: 1 of 2 images are done\n'
 
 
 def test_a_video_that_fails_leaves_nothing_half_written(tmp_path):
-    with pytest.raises(KeyboardInterrupt), writing(tmp_path / 'half.mp4', 25) as write:
-        write(np.zeros((120, 160, 3), np.uint8))
+    with pytest.raises(KeyboardInterrupt), VideoWriter(tmp_path / 'half.mp4', 25) as writer:
+        writer.write(np.zeros((120, 160, 3), np.uint8))
         raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []
 
@@ -255,8 +249,8 @@ def test_a_video_that_was_skipped_takes_no_name(see, tmp_path):
 
 
 def test_a_camera_without_a_screen_is_written_to_a_video_and_saved(see, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(footage, 'Video', Camera)
-    monkeypatch.setattr(footage, 'has_screen', lambda: False)
+    monkeypatch.setattr(video_run, 'Video', Camera)
+    monkeypatch.setattr(video_run, 'has_screen', lambda: False)
     path, out = tmp_path / 'found.json', tmp_path / 'out'
     assert run('--images', '0', '--out', out, '--save_json', path, '--save_masks', 'ids') == 0
     names = [f'camera0#{i:06d}' for i in (1, 2, 3)]
@@ -273,27 +267,27 @@ def test_a_camera_without_a_screen_is_written_to_a_video_and_saved(see, tmp_path
 
 def test_a_camera_takes_no_video_s_place(see, tmp_path, monkeypatch, capsys):
     video = write_film(tmp_path / 'camera0.avi', 3)
-    monkeypatch.setattr(footage, 'has_screen', lambda: False)
+    monkeypatch.setattr(video_run, 'has_screen', lambda: False)
     assert run('--images', video, '0', '--out', tmp_path / 'out') == 1
     assert capsys.readouterr().err == (
         f'skipped: camera0: would be drawn over {tmp_path}/out/camera0.mp4, of another file; rename one\n')
 
 
 def test_a_camera_that_is_not_drawn_only_saves(see, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(footage, 'Video', Camera)
-    monkeypatch.setattr(footage, 'has_screen', lambda: True)
-    monkeypatch.setattr(footage, 'show', None)
+    monkeypatch.setattr(video_run, 'Video', Camera)
+    monkeypatch.setattr(video_run, 'has_screen', lambda: True)
+    monkeypatch.setattr(video_run, 'Window', None)
     path = tmp_path / 'found.json'
     assert run('--images', '3', '--no_draw', '--out', tmp_path / 'out', '--save_json', path) == 0
     assert [image['file_name'] for image in json.loads(path.read_text())['images']][-1] == 'camera3#000003'
     assert not (tmp_path / 'out').exists()
-    assert capsys.readouterr().out.startswith('camera3: saving what is found until Ctrl-C\ncamera3: 6 objects in 3 ')
+    assert capsys.readouterr().out.startswith('camera3: saving detections until Ctrl-C\ncamera3: 6 objects in 3 ')
 
 
 def test_a_camera_that_is_shown_is_saved_too(see, tmp_path, monkeypatch):
     shown = []
-    monkeypatch.setattr(footage, 'Video', Camera)
-    monkeypatch.setattr(footage, 'has_screen', lambda: True)
+    monkeypatch.setattr(video_run, 'Video', Camera)
+    monkeypatch.setattr(video_run, 'has_screen', lambda: True)
     for name, answer in (('namedWindow', None), ('destroyAllWindows', None), ('getWindowProperty', 1)):
         monkeypatch.setattr(cv2, name, lambda *_, answer=answer: answer)
     monkeypatch.setattr(cv2, 'imshow', lambda title, image: shown.append(image))
@@ -314,8 +308,9 @@ def test_a_camera_that_is_not_there_is_one_line_and_spoils_nothing_else(images, 
 
 
 def test_a_full_disk_is_told_for_a_video(film, tmp_path):
-    with pytest.raises(ImageError, match='cannot be written'), writing(tmp_path / 'none/film.mp4', 25) as write:
-        write(next(iter(Video(film))))
+    (tmp_path / 'none').touch()
+    with pytest.raises(ImageError, match='cannot be written'), VideoWriter(tmp_path / 'none/film.mp4', 25) as writer:
+        writer.write(next(iter(Video(film))))
 
 
 @pytest.mark.parametrize('flags', [(), ('--polygons',)])
@@ -327,10 +322,9 @@ def test_saved_annotations_are_a_dataset_with_the_masks_that_were_found(images, 
     content = json.loads(path.read_text())
     kinds = {type(one['segmentation']) for one in content['annotations']}
     assert kinds == {list if flags else dict}
-    predictor = demo.predictor_of(demo.parse_arguments(['--device', 'cpu']))
+    predictor = demo.open_predictor(demo.parse_arguments(['--device', 'cpu']))
     for i, image in enumerate(dataset.images):
         seen, = predictor([image.read()])
-        seen = seen.select((seen.box_scores > 0.3) & np.array([mask.any() for mask in seen.masks]))
         kept = list(dataset.annotations(i))
         assert len(kept) == len(seen) > 3
         for j, one in enumerate(kept):
@@ -479,7 +473,7 @@ def test_what_is_saved_passes_the_check_of_datasets(tmp_path, capsys, flags):
     if labels.exists():
         assert labelme([str(labels), '--out', str(path)]) == 0
     capsys.readouterr()
-    coco(['check', str(path), str(TEST), '--samples', str(tmp_path / 'check.png')])
+    check_dataset([str(path), str(TEST), '--samples', str(tmp_path / 'check.png')])
     out = capsys.readouterr().out
     assert re.match(r'.+: 6 images, 6\d objects, 8 classes\n', out)
     assert re.findall(r'^(\w.+): \d+$', out, re.MULTILINE) == ['Classes with few objects']

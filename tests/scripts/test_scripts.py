@@ -27,7 +27,7 @@ from model.classes import Classes
 from model.config import preset
 from model.postprocess import Detections
 from model.yolact import Yolact
-from prediction.finding import Job
+from prediction.predictor import visible
 from system.journal import Journal
 from tests.helpers import ROOT
 from tests.helpers.ground_truth import ground_truth
@@ -153,18 +153,13 @@ def test_demo_draws_what_it_can_read(folder, tmp_path):
     assert drawn.shape == image.shape and (drawn != image).any()
 
 
-def test_demo_draws_only_objects_above_the_threshold(folder, tmp_path):
+def test_only_objects_above_the_threshold_that_have_pixels_are_visible(folder):
     dataset = CocoDataset(folder / 'annotations/instances_val.json', folder / 'val')
-    truth = ground_truth(dataset, 0)
-    truth.box_scores[:] = np.where(np.arange(len(truth)) < 1, 0.9, 0.2)
-    predictor = Known(truth, dataset.classes)
-    drawn = []
-    for threshold in (0.3, 0.1):
-        number, _ = demo.image(Job(predictor, threshold, tmp_path, True, []), dataset.images[0].path,
-                                 tmp_path / 'drawn.png')
-        drawn.append((number, read_image(tmp_path / 'drawn.png')))
-    assert [number for number, _ in drawn] == [1, len(truth)]
-    assert (drawn[0][1] != drawn[1][1]).any()
+    detections = ground_truth(dataset, 0)
+    detections.box_scores[:] = np.where(np.arange(len(detections)) < 1, 0.9, 0.2)
+    assert [len(visible(detections, threshold)) for threshold in (0.9, 0.3, 0.2, 0.1)] == [0, 1, 1, len(detections)]
+    detections.masks[0] = np.zeros((3, 3), bool)
+    assert len(visible(detections, 0.3)) == 0
 
 
 def test_demo_takes_one_image(folder, tmp_path, capsys):
@@ -227,7 +222,7 @@ def test_interruption_is_one_line_and_nothing_half_written(folder, tmp_path):
     truth['annotations'] = []
     annotations.write_text(json.dumps(truth))
     model = ('--model_path', folder / 'random.pd')
-    last = '{}.py: interrupted; files that were written are whole'
+    last = '{}.py: interrupted; files that were written are complete'
     assert interrupted('demo', *model, '--images', images, '--out', out) == (130, last.format('demo'))
     assert all(read_image(path).shape == (first['height'], first['width'], 3) for path in out.iterdir())
     assert interrupted('eval', *model, '--valid_images_path', images,
@@ -235,7 +230,7 @@ def test_interruption_is_one_line_and_nothing_half_written(folder, tmp_path):
     assert interrupted('test_dev', *model, '--test_images_path', images, '--test_anno_path', annotations,
                        '--out', tmp_path / 'results/all.json') == (130, last.format('test_dev'))
     done, = (tmp_path / 'results').iterdir()
-    assert done.name.startswith('.all.json.') and Journal(done).pieces()
+    assert done.name.startswith('.all.json.') and Journal(done).finished()
 
 
 def test_eval_prints_figures_and_lists_what_is_wrong(folder):
