@@ -1,18 +1,26 @@
 # make demo        set up, and draw masks on the images in images/test
 # make test        set up, and run all tests under Paddle 3
+# make test-fast   the tests that take seconds
+# make test-all    all tests, the soak included
 # make test-paddle2  the same under Paddle 2.6.2, the version that paddlepaddle-gpu has on PyPI
 # make soak        kill a training run and a submission 200 times each, in half an hour and more
 
 PYTHON ?= python3
 
-.PHONY: demo test test-paddle2 soak
+.PHONY: demo test test-fast test-all test-paddle2 soak
 
 demo: .venv/ready
 	.venv/bin/python demo.py
 
 test: .venv/ready-to-test
 	.venv/bin/ruff check .
+	.venv/bin/mypy
 	.venv/bin/python -m pytest
+
+test-fast: .venv/ready-to-test
+	.venv/bin/python -m pytest -m 'not slow and not soak'
+
+test-all: test soak
 
 test-paddle2: .venv-paddle2/ready-to-test
 	.venv-paddle2/bin/python -m pytest
