@@ -4,14 +4,17 @@ Also takes ImageNet weights of ResNet-50, ResNet-101 and DarkNet-53, and makes a
 """
 import argparse
 import re
+from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from data.annotation_file import parse, read_classes, records_of
 from model.checkpoint import META, MODEL, Checkpoint, save_checkpoint
 from model.classes import COCO, Classes
-from model.config import PUBLISHED_SIZE, preset
+from model.config import PUBLISHED_SIZE, Config, preset
+from model.parameter_names import public_name
 from system.command import run
 from system.errors import UserError
 
@@ -26,7 +29,7 @@ LEFT_OUT = {
 }
 
 
-def parse_arguments(argv=None):
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog='Needs PyTorch: pip install -r requirements-convert.txt\n'
@@ -60,16 +63,20 @@ def parse_arguments(argv=None):
     return parser.parse_args(argv)
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> int:
     """Convert a file. Returns the exit status."""
     args = parse_arguments(argv)
     convert(args)
     return 0
 
 
-def convert(args):
+def convert(args: argparse.Namespace) -> None:
     """Read, convert and write, and say what was done."""
-    checkpoint, left_out = checkpoint_of(read_state(args.path), args)
+    state = read_state(args.path)
+    try:
+        checkpoint, left_out = checkpoint_of(state, args)
+    except ValueError as error:  # a config or classes that cannot be
+        raise UserError(f'{args.path}: {error}; correct the flags') from None
     kind = 'backbone' if checkpoint.backbone_only else 'pretrained'
     out = Path(args.out or f'{kind}_{checkpoint.config.backbone_name}')
     if out.exists() and not is_converted(out):
@@ -78,7 +85,7 @@ def convert(args):
     report(args.path, checkpoint, left_out, out)
 
 
-def checkpoint_of(state, args):
+def checkpoint_of(state: dict[str, np.ndarray], args: argparse.Namespace) -> tuple[Checkpoint, dict[str, list[str]]]:
     """Recognise, rename and check.
 
     Args:
@@ -108,7 +115,7 @@ def checkpoint_of(state, args):
     return Checkpoint(config, classes, tensors, backbone_only=backbone_only), left_out
 
 
-def read_state(path):
+def read_state(path: str) -> dict[str, np.ndarray]:
     """The tensors of a PyTorch file. Code that it may hold is not run.
 
     Args:
@@ -128,7 +135,7 @@ def read_state(path):
             state = torch.load(file, map_location='cpu', weights_only=True)
         except Exception:  # a damaged file may raise anything
             raise UserError(f'{path}: refused: it is damaged, or no PyTorch file, or loading it might '
-                                  f'run code; get it again, or save model.state_dict() alone') from None
+                            f'run code; get it again, or save model.state_dict() alone') from None
     if isinstance(state, dict):
         state = next((state[key] for key in ('state_dict', 'model') if key in state), state)
     if not (isinstance(state, dict) and state and all(
@@ -140,13 +147,13 @@ def read_state(path):
     return {name.removeprefix('module.'): tensor.detach().float().numpy() for name, tensor in state.items()}
 
 
-def as_backbone(state):
+def as_backbone(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """ImageNet weights under the names that the network's backbone gives them: layer1 is its layers.0."""
     return {'backbone.' + re.sub(r'^layer(\d)', lambda found: f'layers.{int(found[1]) - 1}', name): tensor
             for name, tensor in state.items()}
 
 
-def sort_out(state):
+def sort_out(state: dict[str, Any]) -> tuple[dict[str, Any], dict[str, list[str]]]:
     """What to take, and what has no place in the network and is known not to matter.
 
     Args:
@@ -161,7 +168,7 @@ def sort_out(state):
             {reason: names for reason, names in left_out.items() if names})
 
 
-def recognise(names, backbone_only):
+def recognise(names: Collection[str], backbone_only: bool) -> str | None:
     """Which network its tensors' names belong to: one of `NETWORKS`, or None.
 
     A ResNet backbone alone may be of two; it is taken for the deformable one.
@@ -174,13 +181,13 @@ def recognise(names, backbone_only):
     return resnet and resnet + 'dcn' * deformable
 
 
-def check_backbone_arguments(args):
+def check_backbone_arguments(args: argparse.Namespace) -> None:
     for flag in ('classes', 'input_size', 'anchors'):
         if getattr(args, flag) is not None:
             raise UserError(f'{args.path}: only a backbone, for networks of any --{flag}; leave it out')
 
 
-def describe(state, name, args):
+def describe(state: dict[str, np.ndarray], name: str, args: argparse.Namespace) -> tuple[Config, Classes]:
     """The `Config` of a whole network, and its `Classes`.
 
     Raises:
@@ -194,13 +201,13 @@ def describe(state, name, args):
     return preset(name, num_classes=len(classes) + 1, input_size=size, **ANCHORS[anchors]), classes
 
 
-def published_size(path):
+def published_size(path: str) -> int:
     """Input size by the name of a published file, in pixels."""
     found = re.search('im(400|700)', Path(path).stem)
     return int(found[1]) if found else PUBLISHED_SIZE
 
 
-def name_classes(count, path, names_path=None):
+def name_classes(count: int, path: str, names_path: str | None = None) -> Classes:
     """The classes of a network.
 
     Args:
@@ -217,19 +224,19 @@ def name_classes(count, path, names_path=None):
     if names_path is None:
         if count != len(COCO):
             raise UserError(f"{path}: {count} classes, not COCO's {len(COCO)}; give a text file with "
-                                  f'their names, one a line: --classes NAMES')
+                            f'their names, one a line: --classes NAMES')
         return COCO
     names, ids = read_names(names_path)
     if len(names) != count:
         raise UserError(f'{names_path}: {len(names)} names, but {path} has {count} classes')
-    return Classes(names, ids)
+    return Classes(tuple(names), tuple(ids))
 
 
-def read_names(path):
+def read_names(path: str) -> tuple[Sequence[str], Sequence[int]]:
     """Names and ids in a text file or an annotation file. Errors as of `name_classes`."""
     if Path(path).suffix == '.json':
         try:
-            classes = read_classes(records_of(parse(path), 'categories'))
+            classes = read_classes(records_of(parse(Path(path)), 'categories'))
         except ValueError as error:
             raise UserError(f'{path}: {error}') from None
         return classes.names, classes.ids
@@ -241,7 +248,7 @@ def read_names(path):
     return names, range(1, len(names) + 1)
 
 
-def still_offsets(shapes):
+def still_offsets(shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
     """What ImageNet weights lack for deformable convolution, as it starts in training: all zeros.
 
     The weight of each tap is then sigmoid(0), which halves the convolution; batch norm follows it.
@@ -250,7 +257,7 @@ def still_offsets(shapes):
             if re.search(r'\.conv2\.(bias$|conv_offset_mask\.)', name)}
 
 
-def shapes_of(config, backbone_only):
+def shapes_of(config: Config, backbone_only: bool) -> dict[str, tuple[int, ...]]:
     """The shapes of a network's tensors by name, or of its backbone's alone."""
     import paddle
 
@@ -262,7 +269,7 @@ def shapes_of(config, backbone_only):
             if not backbone_only or name.startswith('backbone.')}
 
 
-def rename(state, shapes, complaint):
+def rename(state: dict[str, np.ndarray], shapes: dict[str, tuple[int, ...]], complaint: str) -> dict[str, np.ndarray]:
     """The tensors under the names of our network.
 
     Args:
@@ -274,8 +281,7 @@ def rename(state, shapes, complaint):
     Raises:
         UserError: there are others than the network has, or they have other shapes.
     """
-    public = {name: name.replace('._mean', '.running_mean').replace('._variance', '.running_var')
-              for name in shapes}
+    public = {name: public_name(name) for name in shapes}
     problems = {
         'it lacks': [name for name in public.values() if name not in state],
         'the network has no': sorted(state.keys() - set(public.values())),
@@ -289,15 +295,15 @@ def rename(state, shapes, complaint):
     return {ours: state[name] for ours, name in public.items()}
 
 
-def is_converted(folder):
+def is_converted(folder: Path) -> bool:
     """Whether a folder is what this script writes, with nothing beside it that would be lost."""
     return folder.is_dir() and {path.name for path in folder.iterdir()} == {META, MODEL}
 
 
-def report(path, checkpoint, left_out, out):
+def report(path: str, checkpoint: Checkpoint, left_out: dict[str, list[str]], out: Path) -> None:
     config, classes = checkpoint.config, checkpoint.classes
     kind = 'YOLACT++' if config.rescore_masks else 'YOLACT'
-    if checkpoint.backbone_only:
+    if classes is None:
         print(f'{path}: ImageNet weights, as a backbone for {kind} {config.backbone_name}')
         command = f'train.py --pattern=0 --backbone_name={config.backbone_name} --backbone_weights={out}'
     else:

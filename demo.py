@@ -129,7 +129,8 @@ def make_folder(out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=out).close()
     except OSError as error:
-        raise UserError(f'{out}: cannot be a folder for the drawn images ({error.strerror}); name another one') from error
+        raise UserError(f'{out}: cannot be a folder for the drawn images ({error.strerror}); name another one'
+                        ) from error
 
 
 if __name__ == '__main__':

@@ -12,13 +12,13 @@ from evaluation.error_analysis import Errors
 from evaluation.evaluate import check_classes, evaluate, evaluate_results
 from evaluation.report import write_report
 from evaluation.results import read_results
-from prediction.arguments import batch_flags, prediction_flags, predictor_of
+from prediction.arguments import batch_flags, open_predictor, prediction_flags
 from system.arguments import nonempty_path, positive_int
 from system.command import run
 from system.errors import UserError
 from system.files import check_writable, replacing
 from system.messages import one_line
-from visualization.curves import read_log
+from visualization.training_log import read_training_log
 
 WARNINGS_SHOWN = 5
 
@@ -71,7 +71,7 @@ def main(argv=None):
 
 def evaluate_checkpoint(args, dataset, errors):
     """`AveragePrecision` of the checkpoint, and a line for each image that could not be read. `Errors` are added."""
-    predictor = predictor_of(args)
+    predictor = open_predictor(args)
     check_classes(dataset, predictor.classes)
     return evaluate(predictor, dataset, args.batch_size, args.max_images, args.num_workers, errors)
 
@@ -123,7 +123,7 @@ def about(args):
 def log_of(args):
     """The log of the run that a checkpoint is of, None where it is not beside it."""
     try:
-        return None if args.results else read_log(Path(args.model_path).absolute().parent / 'log.jsonl')
+        return None if args.results else read_training_log(Path(args.model_path).absolute().parent / 'log.jsonl')
     except UserError:
         return None
 

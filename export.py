@@ -11,9 +11,9 @@ import numpy as np
 
 from data.images import read_image
 from engines.export import to_onnx, to_paddle
-from engines.selection import rescorer_path
-from model.checkpoint import halve, load_checkpoint, save_checkpoint
-from system.arguments import nonempty_path
+from engines.selection import mask_iou_net_path
+from model.checkpoint import Checkpoint, halve, load_checkpoint, save_checkpoint
+from system.arguments import Renamed, nonempty_path
 from system.command import run
 from system.errors import UserError
 from system.files import replacing
@@ -22,7 +22,7 @@ from system.messages import one_line
 SUFFIXES = {'onnx': '.onnx', 'paddle': '_paddle', 'half': '_half.pd'}
 
 
-def parse_arguments(argv=None):
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description='Export a checkpoint, after a look whether the exported network gives what Paddle gives.\n\n'
@@ -44,6 +44,7 @@ def parse_arguments(argv=None):
     parser.add_argument('--winograd', action='store_true',
                         help="for ONNX Runtime on a CPU: large 3x3 convolutions in Winograd's way, which takes a fifth "
                              'less time and makes the file larger (default: off)')
+    parser.add_argument('--picture', action=Renamed, const='--image')
     parser.add_argument('--image', type=nonempty_path, default=Path(__file__).parent / 'images/test/shapes_2000004.jpg',
                         help='image to compare the networks on (default: one of images/test)')
     args = parser.parse_args(argv)
@@ -54,7 +55,7 @@ def parse_arguments(argv=None):
     return args
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> int:
     """Write the files. Returns the exit status."""
     args = parse_arguments(argv)
     place = Path(os.path.abspath(args.model_path))
@@ -73,9 +74,9 @@ def main(argv=None):
     return 0
 
 
-def write_onnx(args, checkpoint, out):
+def write_onnx(args: argparse.Namespace, checkpoint: Checkpoint, out: Path) -> list[Path]:
     """Writes ONNX files. Returns their paths."""
-    paths = out, rescorer_path(out)
+    paths = out, mask_iou_net_path(out)
     image = prepared(args.image, checkpoint.config.input_size)
     contents = to_onnx(checkpoint, args.model_path, image, args.with_nms, args.winograd)
     written = [(path, content) for path, content in zip(paths, contents) if content is not None]
@@ -83,23 +84,23 @@ def write_onnx(args, checkpoint, out):
         with replacing(path, 'wb') as file:
             file.write(content)
     if len(written) < len(paths):
-        rescorer_path(out).unlink(missing_ok=True)  # of another network, which had this name
+        mask_iou_net_path(out).unlink(missing_ok=True)  # of another network, which had this name
     return [path for path, _ in written]
 
 
-def write_paddle(args, checkpoint, out):
+def write_paddle(args: argparse.Namespace, checkpoint: Checkpoint, out: Path) -> list[Path]:
     """Writes a folder for Paddle Inference. Returns its path."""
     to_paddle(checkpoint, args.model_path, out, prepared(args.image, checkpoint.config.input_size), args.with_nms)
     return [out]
 
 
-def write_half(args, checkpoint, out):
+def write_half(args: argparse.Namespace, checkpoint: Checkpoint, out: Path) -> list[Path]:
     """Writes a smaller checkpoint. Returns its path."""
     save_checkpoint(out, halve(checkpoint))
     return [out]
 
 
-def prepared(path, size):
+def prepared(path: Path, size: int) -> np.ndarray:
     """An image as the network takes it, float32 [size, size, 3]."""
     return cv2.resize(read_image(path).astype(np.float32), (size, size), interpolation=cv2.INTER_LINEAR)
 

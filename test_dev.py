@@ -20,8 +20,8 @@ from data.coco import CocoDataset
 from engines.selection import model_files
 from evaluation.evaluate import check_classes
 from evaluation.results import to_coco, write_results
-from prediction.arguments import batch_flags, prediction_flags, predictor_of, thresholds
-from prediction.pipeline import in_batches, predict
+from prediction.arguments import batch_flags, open_predictor, prediction_flags, thresholds
+from prediction.pipeline import predict_dataset, split_into_batches
 from system.arguments import nonempty_path
 from system.command import run
 from system.device import choose_device
@@ -59,13 +59,13 @@ def parse_arguments(argv=None):
 def main(argv=None):
     """Write the files. Returns the exit status."""
     args = parse_arguments(argv)
-    from system.distributed import join  # imports Paddle, which takes seconds; --help need not
+    from system.distributed import init_process_group  # imports Paddle, which takes seconds; --help need not
     dataset = CocoDataset(args.test_anno_path, args.test_images_path)
     dataset.check_folder()
     choose_device(args.device)
-    rank, processes = join()
+    rank, processes = init_process_group()
     with answering_requests_to_stop():
-        predictor = predictor_of(args)
+        predictor = open_predictor(args)
         check_classes(dataset, predictor.classes)
         for path in files_of(args.out).values():
             check_writable(path)
@@ -110,24 +110,25 @@ def work(args, predictor, dataset, rank, processes):
         list of str, a line for each image that is left out; in the first process.
     """
     from system.distributed import barrier
-    batches = in_batches(dataset.images, args.batch_size)
+    batches = split_into_batches(dataset.images, args.batch_size)
     journal = Journal(args.out.with_name(f'.{args.out.name}.{fingerprint(args)}.parts'))
-    done = journal.pieces()
+    done = journal.finished()
     if done and rank == 0:
         print(f'Going on: {sum(len(batches[piece]) for piece in done)} of {len(dataset)} images are done',
               file=sys.stderr)
-    write = journal.writer(rank)
+    writer = journal.open(rank)
     mine = range(rank, len(batches), processes)
     todo = [piece for piece in mine if piece not in done]
     describe = functools.partial(both_kinds, dataset.classes)
     with tqdm(total=sum(len(batches[piece]) for piece in mine), unit=' images', mininterval=1, disable=rank > 0,
               initial=sum(len(batches[piece]) for piece in mine if piece in done)) as bar:
-        found = predict(predictor, (batches[piece] for piece in todo), describe, args.num_workers)
+        found = predict_dataset(predictor, (batches[piece] for piece in todo), describe, args.num_workers)
         for piece, (described, problems) in zip(todo, found):
-            write(piece, {'mask': [entry for masks, _ in described for entry in masks],
-                          'box': [entry for _, boxes in described for entry in boxes], 'problems': problems},
-                  final=not problems)  # images may be mended meanwhile
+            writer.write(piece, {'mask': [entry for masks, _ in described for entry in masks],
+                                 'box': [entry for _, boxes in described for entry in boxes], 'problems': problems},
+                         final=not problems)  # images may be mended meanwhile
             bar.update(len(described) + len(problems))
+    writer.close()
     barrier()
     problems = []
     if rank == 0:

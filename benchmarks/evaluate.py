@@ -23,8 +23,8 @@ from evaluation.evaluate import ImageEvaluator
 from model.anchors import anchors
 from model.boxes import decode
 from model.config import preset
-from prediction.pipeline import in_batches, predict
-from prediction.predictor import Predictor
+from prediction import Predictor
+from prediction.pipeline import predict_dataset, split_into_batches
 from system.arguments import nonnegative_int, positive_int
 from system.cpu import default_workers
 from tests.golden.golden_inputs import predictions
@@ -90,8 +90,8 @@ class Napping(Predictor):
 def evaluate(predictor, dataset, workers):
     """Milliseconds an image: wall; and of a core main, others, and last, which is what follows all images."""
     began, main, used = time.perf_counter(), time.thread_time(), processor_time()
-    batches = in_batches(dataset.images, 1)
-    described = [judged for judged, _ in tqdm(predict(predictor, batches, ImageEvaluator(dataset), workers), total=len(batches))]
+    batches = split_into_batches(dataset.images, 1)
+    described = [judged for judged, _ in tqdm(predict_dataset(predictor, batches, ImageEvaluator(dataset), workers), total=len(batches))]
     main, others, used = time.thread_time() - main, processor_time() - used, processor_time()
     assert all(described)  # no image was left out
     average_precision(dataset, [one for judged in described for one, _ in judged], workers)

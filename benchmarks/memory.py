@@ -92,8 +92,8 @@ def samples(folder):
 
 def predictions(engine):
     """Yields after each prediction, for images of fifty sizes by turns: any other might be the largest so far."""
-    from prediction.predictor import Predictor
-    predictor, rng, images = Predictor(WEIGHTS, 'cpu', engine), np.random.default_rng(0), []
+    from prediction import Predictor
+    predictor, rng, images = Predictor.open(WEIGHTS, 'cpu', engine), np.random.default_rng(0), []
     for height, width in rng.integers(50, 800, (50, 2)):
         noise = rng.integers(0, 256, (height // 8 + 1, width // 8 + 1, 3), np.uint8)
         images.append(np.kron(noise, np.ones((8, 8, 1), np.uint8))[:height, :width])

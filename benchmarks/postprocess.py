@@ -39,7 +39,7 @@ def ours(backbone_name, encode):
     import paddle
 
     from model.boxes import decode
-    from model.postprocess import detect
+    from model.postprocess import postprocess
     from model.yolact import Yolact
     from system.device import choose_device
     choose_device('cpu')
@@ -51,11 +51,11 @@ def ours(backbone_name, encode):
 
     def work():
         boxes = decode(offsets, cells).numpy()
-        small = detect(boxes, made['conf'], made['mask'], made['proto'], (HEIGHT, WIDTH))
+        small = postprocess(boxes, made['conf'], made['mask'], made['proto'], (HEIGHT, WIDTH))
         if config.rescore_masks:
             with paddle.no_grad():
-                small = small.rescored(network.maskiou_net(paddle.to_tensor(small.on_prototypes())).numpy())
-        found = small.full()
+                small = small.rescored(network.maskiou_net(paddle.to_tensor(small.pasted_masks())).numpy())
+        found = small.upsample()
         assert len(found) == 100
         return [found.rle(i) for i in range(len(found))] if encode else found
     return work

@@ -84,8 +84,8 @@ def write_checkpoint(name, folder):
 
 
 def open_predictor(path, engine):
-    from prediction.predictor import Predictor
-    return Predictor(path, 'cpu', *(('onnx', 'bf16') if engine == 'bf16' else (engine,)))
+    from prediction import Predictor
+    return Predictor.open(path, 'cpu', *(('onnx', 'bf16') if engine == 'bf16' else (engine,)))
 
 
 def public_name(name):
@@ -137,11 +137,11 @@ def stages(path, engine, file, batch_size, rounds):
     from data.images import read_image
     predictor = open_predictor(path, engine)
     steps = (lambda _: [read_image(file) for _ in range(batch_size)],
-             lambda images: [predictor.prepare(image) for image in images],
+             lambda images: [predictor.preprocess(image) for image in images],
              predictor.forward,
              lambda outputs: [predictor.detect(one, (HEIGHT, WIDTH)) for one in outputs],
              lambda found: [predictor.rescore(small, predictor.to_rescore(small)) for small in found],
-             lambda found: [small.full() for small in found])
+             lambda found: [small.upsample() for small in found])
     best = np.full(len(steps), np.inf)
     for _ in range(rounds + 1):
         value = None

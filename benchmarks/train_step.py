@@ -53,7 +53,8 @@ def our_step(backbone_name, batch_size):
     from model.losses import Criterion
     from model.yolact import Yolact
     from system.device import choose_device
-    from train import make_optimizer, targets_of
+    from training.optimizer import make_optimizer
+    from training.step import targets_of
     choose_device('cpu')
     config = preset(backbone_name)
     samples = []
@@ -65,7 +66,7 @@ def our_step(backbone_name, batch_size):
             semantic[label] |= mask
     network = Yolact(config)
     network.train()
-    optimizer, criterion = make_optimizer(network, {}), Criterion('ohem_loss', 'smooth_l1')
+    optimizer, criterion = make_optimizer(network), Criterion('ohem_loss', 'smooth_l1')
     batch = Batches([None], config, batch_size).collate(range(batch_size), samples, [], np.random.default_rng(0))
 
     def step():

@@ -1,6 +1,6 @@
-"""A COCO-style annotation file, record by record: what is used of it, and whether it can be.
+"""Reading and checking a COCO-style annotation file, record by record.
 
-Whatever is wrong is a ValueError, whose message is the part of a line that tells what.
+What is wrong is a ValueError, whose message is the part of a line that says what.
 """
 import json
 import math
@@ -8,7 +8,7 @@ import reprlib
 from array import array
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from pycocotools import mask as mask_api
@@ -22,9 +22,9 @@ _KEYS = frozenset((
     'images', 'annotations', 'categories', 'id', 'name', 'file_name', 'width', 'height',
     'image_id', 'category_id', 'iscrowd', 'bbox', 'area', 'segmentation', 'size', 'counts',
 ))
-_THINNEST = 1e-3  # pixels; a thinner box may have no area once it is float32
-FARTHEST = 1e5  # pixels from an image's corner that a polygon may go
-MOST_PIXELS = 2 ** 29  # in an image; the compressed run lengths of pycocotools hold no more for sure
+_MIN_SIDE = 1e-3  # pixels; a thinner box may have no area once it is float32
+MAX_COORDINATE = 1e5  # pixels from an image's corner
+MAX_PIXELS = 2 ** 29  # in an image; the compressed run lengths of pycocotools hold no more for sure
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class ImageRecord:
     width: int
     height: int
 
-    def read(self):
+    def read(self) -> np.ndarray:
         """Its pixels, uint8 [height, width, 3], BGR.
 
         Raises:
@@ -52,7 +52,7 @@ class ImageRecord:
         height, width = pixels.shape[:2]
         if (width, height) != (self.width, self.height):
             raise ImageError(f'{self.path}: is {width}x{height}, but the annotation file says '
-                               f'{self.width}x{self.height}; correct the one that is wrong')
+                             f'{self.width}x{self.height}; correct the one that is wrong')
         return pixels
 
 
@@ -72,13 +72,13 @@ class Annotation(NamedTuple):
     image: int
     label: int
     crowd: bool
-    segmentation: object
-    box: list
-    corners: tuple
+    segmentation: Any
+    box: list[float]
+    corners: tuple[float, float, float, float]
     area: float
 
 
-def parse(path):
+def parse(path: Path) -> dict[str, Any]:
     """The file's outermost object, without the keys that nothing here needs."""
     try:
         with open(path, encoding='utf-8-sig') as file:
@@ -92,7 +92,7 @@ def parse(path):
     return content
 
 
-def _shrink(record):
+def _shrink(record: dict[str, Any]) -> dict[str, Any]:
     """Any object of the file, as the parser meets it. A packed number takes 8 bytes instead of 32."""
     kept = {key: value for key, value in record.items() if key in _KEYS}
     if isinstance(kept.get('segmentation'), list):
@@ -100,7 +100,7 @@ def _shrink(record):
     return kept
 
 
-def _pack(polygon):
+def _pack(polygon: Any) -> 'array[float] | None':
     """A list of numbers as an array of float64, or None where it is something else."""
     try:
         return array('d', polygon)
@@ -108,14 +108,14 @@ def _pack(polygon):
         return None
 
 
-def unpack(segmentation):
+def unpack(segmentation: Any) -> Any:
     """The polygons of an `Annotation` as float64 [m, 2] each; an RLE stays."""
     if isinstance(segmentation, dict):
         return segmentation
     return [np.array(polygon).reshape(-1, 2) for polygon in segmentation]
 
 
-def records_of(content, key):
+def records_of(content: dict[str, Any], key: str) -> list[Any]:
     """The list of that name in the file."""
     records = content.get(key)
     if not isinstance(records, list):
@@ -123,7 +123,7 @@ def records_of(content, key):
     return records
 
 
-def _check_records(records, what, keys):
+def _check_records(records: list[Any], what: str, keys: tuple[str, ...]) -> None:
     """Every record has the keys, and no id repeats."""
     if not records:
         raise ValueError(f'lists no {what} at all; add them')
@@ -142,7 +142,7 @@ def _check_records(records, what, keys):
         seen.add(id)
 
 
-def read_classes(records):
+def read_classes(records: list[Any]) -> Classes:
     """`Classes` of the file's categories, in ascending order of their ids."""
     _check_records(records, 'categories', ('id', 'name'))
     for record in records:
@@ -150,10 +150,11 @@ def read_classes(records):
             raise ValueError(f'category {_short(record["name"])} has the id {reprlib.repr(record["id"])}; '
                              'give it a whole number')
     records = sorted(records, key=lambda record: record['id'])
-    return Classes([one_line(record['name']) for record in records], [record['id'] for record in records])
+    return Classes(tuple(one_line(record['name']) for record in records),
+                   tuple(record['id'] for record in records))
 
 
-def read_images(records, folder):
+def read_images(records: list[Any], folder: Path) -> list[ImageRecord]:
     """List of `ImageRecord` of the file's images, whose files are in a folder."""
     _check_records(records, 'images', ('id', 'file_name', 'width', 'height'))
     images = []
@@ -162,14 +163,15 @@ def read_images(records, folder):
         if not all(isinstance(side, (int, float)) and 1 <= side < 10 ** 12 and side % 1 == 0 for side in sides):
             raise ValueError(f'image {_short(record["id"])} is {_short(sides[0])} wide and {_short(sides[1])} high; '
                              'give whole numbers of pixels')
-        if sides[0] * sides[1] >= MOST_PIXELS:
+        if sides[0] * sides[1] >= MAX_PIXELS:
             raise ValueError(f'image {_short(record["id"])} is {_short(sides[0])} wide and {_short(sides[1])} high; '
                              'correct that, or cut it into tiles')
         images.append(ImageRecord(record['id'], folder / str(record['file_name']), *map(int, sides)))
     return images
 
 
-def read_annotation(record, images, places, labels):
+def read_annotation(record: Any, images: list[ImageRecord], places: dict[Any, int],
+                    labels: dict[Any, int]) -> Annotation:
     """An `Annotation` from a record of the file.
 
     Args:
@@ -186,12 +188,12 @@ def read_annotation(record, images, places, labels):
                       _read_area(record))
 
 
-def name_of(record, position):
+def name_of(record: Any, position: int) -> str:
     """What to call a record of the file that is at a position, from 0."""
     return _short(record['id']) if isinstance(record, dict) and 'id' in record else f'no. {position + 1}'
 
 
-def _look_up(record, key, table):
+def _look_up(record: Any, key: str, table: dict[Any, int]) -> int:
     if not isinstance(record, dict):
         raise ValueError('not a JSON object')
     value = record.get(key)
@@ -200,7 +202,7 @@ def _look_up(record, key, table):
     return table[value]
 
 
-def _read_segmentation(record, image):
+def _read_segmentation(record: dict[str, Any], image: ImageRecord) -> Any:
     """Packed polygons, or a compressed RLE."""
     segmentation = record.get('segmentation')
     if not segmentation:
@@ -220,12 +222,12 @@ def _read_segmentation(record, image):
         if len(polygon) < 6:
             raise ValueError('a polygon of under 3 points')
         # A sum that is not finite has a NaN in it, which min and max may overlook.
-        if not (math.isfinite(sum(polygon)) and -FARTHEST <= min(polygon) and max(polygon) <= FARTHEST):
+        if not (math.isfinite(sum(polygon)) and -MAX_COORDINATE <= min(polygon) and max(polygon) <= MAX_COORDINATE):
             raise ValueError('a polygon with a coordinate far from any image')
     return segmentation
 
 
-def _read_box(record, segmentation):
+def _read_box(record: dict[str, Any], segmentation: Any) -> list[float]:
     """x y width height, as in the file."""
     box = record.get('bbox') or _enclosing_box(segmentation)
     packed = _pack(box)
@@ -234,29 +236,30 @@ def _read_box(record, segmentation):
     return packed.tolist()
 
 
-def _within(box, image):
+def _within(box: list[float], image: ImageRecord) -> tuple[float, float, float, float]:
     """x0 y0 x1 y1 of the part of a box that is in the image."""
     x, y, width, height = box
     x0, y0 = max(x, 0), max(y, 0)
     x1, y1 = min(x + width, image.width), min(y + height, image.height)
-    if min(x1 - x0, y1 - y0) < _THINNEST:
+    if min(x1 - x0, y1 - y0) < _MIN_SIDE:
         raise ValueError(f'its box, {box}, has no area within the image')
     return x0, y0, x1, y1
 
 
-def _read_area(record):
+def _read_area(record: dict[str, Any]) -> float:
     """NaN where the file has none."""
     return (_pack([record.get('area')]) or [math.nan])[0]
 
 
-def _short(value):
+def _short(value: Any) -> str:
     """A value of the file in words, not all of it if it is long."""
     return value if isinstance(value, str) and len(value) <= 60 else reprlib.repr(value)
 
 
-def _enclosing_box(segmentation):
+def _enclosing_box(segmentation: Any) -> list[float]:
     """x y width height, as in the file."""
     if isinstance(segmentation, dict):
-        return list(mask_api.toBbox(segmentation))
+        rle: Any = segmentation
+        return list(mask_api.toBbox(rle))
     xs, ys = np.concatenate(unpack(segmentation)).T
     return [xs.min(), ys.min(), np.ptp(xs), np.ptp(ys)]

@@ -4,12 +4,14 @@ Geometry is one 2x3 affine from the image, which spans [0, width] x [0, height],
 interpolated once and every mask is drawn once, straight at the size that the losses use.
 """
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 
+from data.coco import Objects
 from data.masks import rasterise
+from model.config import Config
 
 MIN_SIDE = 4 / 550  # of the image; thinner objects are dropped, as published
 MEAN = (104, 117, 124)  # BGR, of ImageNet's images: what an expanded image is filled with
@@ -49,7 +51,8 @@ class View(NamedTuple):
     boxes: np.ndarray
 
 
-def make_sample(image, objects, config, rng=None, augmentation='full'):
+def make_sample(image: np.ndarray, objects: Objects, config: Config, rng: np.random.Generator | None = None,
+                augmentation: str = 'full') -> Sample:
     """Resize an image and its objects to a network's input, at random variations of it for training.
 
     Args:
@@ -79,7 +82,8 @@ def make_sample(image, objects, config, rng=None, augmentation='full'):
     return Sample(pixels, view.boxes[wanted], labels, view.boxes[view.kept & ~regular], masks, semantic)
 
 
-def choose_view(size, boxes, regular, rng=None, augmentation='full'):
+def choose_view(size: tuple[int, ...], boxes: np.ndarray, regular: np.ndarray, rng: np.random.Generator | None = None,
+                augmentation: str = 'full') -> View:
     """Which part of an image to show.
 
     Args:
@@ -92,19 +96,21 @@ def choose_view(size, boxes, regular, rng=None, augmentation='full'):
         `View`, with a regular object in it if the image has one that is not too thin.
     """
     for _ in range(VIEWS if rng is not None else 0):
+        assert rng is not None
         view = _look(*_draw_view(size, boxes, regular, rng, augmentation), boxes)
         if (view.kept & regular).any() or not regular.any():
             return view
     return _look(scaling(1 / size[0], 1 / size[1]), True, boxes)
 
 
-def _look(transform, kept, boxes):
+def _look(transform: np.ndarray, kept: np.ndarray | bool, boxes: np.ndarray) -> View:
     """The `View` through a transform of objects that may be kept."""
     boxes = np.clip(transform_boxes(boxes, transform), 0, 1).astype(np.float32)
     return View(transform, kept & (boxes[:, 2:] - boxes[:, :2] >= MIN_SIDE).all(1), boxes)
 
 
-def _draw_view(size, boxes, regular, rng, augmentation):
+def _draw_view(size: tuple[int, ...], boxes: np.ndarray, regular: np.ndarray, rng: np.random.Generator,
+               augmentation: str) -> tuple[np.ndarray, np.ndarray]:
     """An affine to the unit square, and bool [n], the objects that it keeps."""
     if augmentation == 'full':
         canvas, corner = _expand(np.array(size), rng)
@@ -116,7 +122,7 @@ def _draw_view(size, boxes, regular, rng, augmentation):
     return compose(MIRROR, transform) if rng.random() < 0.5 else transform, kept
 
 
-def _expand(size, rng):
+def _expand(size: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Half of the time, the image lies somewhere on a canvas 1 to 4 times as large.
 
     Returns:
@@ -128,7 +134,8 @@ def _expand(size, rng):
     return (size * ratio).astype(int), rng.uniform(0, size * (ratio - 1)).astype(int)
 
 
-def _crop(size, boxes, regular, rng):
+def _crop(size: np.ndarray, boxes: np.ndarray, regular: np.ndarray,
+          rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Five times of six, a part that is 0.3 to 1 times as wide and as high, and has an object's centre in it.
 
     SSD also draws a least IoU that an object must have with the crop: 0.1, 0.3, 0.7, 0.9 or none. The public code of
@@ -155,28 +162,28 @@ def _crop(size, boxes, regular, rng):
 MIRROR = np.array([[-1, 0, 1], [0, 1, 0]], np.float64)
 
 
-def scaling(x, y):
+def scaling(x: float, y: float) -> np.ndarray:
     """The affine that stretches by x and y, float64 [2, 3]."""
     return np.array([[x, 0, 0], [0, y, 0]], np.float64)
 
 
-def shift(x, y):
+def shift(x: float, y: float) -> np.ndarray:
     """The affine that moves by x and y, float64 [2, 3]."""
     return np.array([[1, 0, x], [0, 1, y]], np.float64)
 
 
-def compose(second, first):
+def compose(second: np.ndarray, first: np.ndarray) -> np.ndarray:
     """The affine that does first and then second, float64 [2, 3]."""
     return second[:, :2] @ first + np.pad(second[:, 2:], ((0, 0), (2, 0)))
 
 
-def transform_boxes(boxes, transform):
+def transform_boxes(boxes: np.ndarray, transform: np.ndarray) -> np.ndarray:
     """Boxes [n, 4] after an affine without rotation, float64 [n, 4], corners in order."""
     points = boxes.reshape(-1, 2, 2) @ transform[:, :2].T + transform[:, 2]
     return np.concatenate([points.min(1), points.max(1)], 1)
 
 
-def warp(image, transform, size):
+def warp(image: np.ndarray, transform: np.ndarray, size: int) -> np.ndarray:
     """An image seen through an affine to the unit square, on size × size pixels, uint8 [size, size, 3]."""
     matrix = compose(scaling(size, size), transform)
     left, top, right, bottom = _extent(image, transform, size)
@@ -186,14 +193,14 @@ def warp(image, transform, size):
                           borderMode=cv2.BORDER_REPLICATE if whole else cv2.BORDER_CONSTANT)
 
 
-def _extent(image, transform, size):
+def _extent(image: np.ndarray, transform: np.ndarray, size: int) -> tuple[int, int, int, int]:
     """The pixels of size × size that show the image itself: x0 y0 x1 y1, int."""
     height, width = image.shape[:2]
     box, = transform_boxes(np.array([[0, 0, width, height]]), transform) * size
     return np.clip(box.round(), 0, size).astype(int)
 
 
-def distort(image, rng):
+def distort(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Photometric distortion, each part half of the time.
 
     Brightness by up to 32, contrast and saturation by 0.5 to 1.5, hue by up to 18 degrees; contrast comes before or
@@ -215,7 +222,7 @@ def distort(image, rng):
     return cv2.convertScaleAbs(np.maximum(pixels, 0, out=pixels), alpha=after)  # rounds, and cuts off at 255
 
 
-def _shift_colours(pixels, rng):
+def _shift_colours(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     if rng.random() < 0.5:
         # What saturation times a factor comes to: in HSV each channel's distance from the brightest scales with it.
         factor = rng.uniform(0.5, 1.5)
@@ -223,12 +230,12 @@ def _shift_colours(pixels, rng):
         pixels = cv2.addWeighted(pixels, factor, cv2.merge([brightest] * 3), 1 - factor, 0)
     if rng.random() < 0.5:
         hsv = cv2.cvtColor(pixels, cv2.COLOR_BGR2HSV)
-        hsv[..., 0] += rng.uniform(-18, 18)  # degrees; OpenCV wraps them
+        hsv[..., 0] = hsv[..., 0] + rng.uniform(-18, 18)  # degrees; OpenCV wraps them
         pixels = cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR)
     return pixels
 
 
-def _masks(segmentations, transform, size):
+def _masks(segmentations: list[Any], transform: np.ndarray, size: int) -> np.ndarray:
     """bool [n, size, size]."""
     transform = compose(scaling(size, size), transform)
     masks = [rasterise(segmentation, (size, size), transform) for segmentation in segmentations]

@@ -1,11 +1,12 @@
 """A dataset's objects as detections, to draw and to compare with what is found."""
 import numpy as np
 
+from data.coco import CocoDataset
 from data.masks import rasterise
 from model.postprocess import Detections
 
 
-def ground_truth(dataset, i, scores=None):
+def ground_truth(dataset: CocoDataset, i: int, scores: np.ndarray | None = None) -> Detections:
     """All objects of image i of a dataset that are not crowds.
 
     Args:
@@ -24,7 +25,7 @@ def ground_truth(dataset, i, scores=None):
                       np.array([corner for _, corner in parts], np.int64).reshape(-1, 2), size)
 
 
-def _part(mask):
+def _part(mask: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
     """The part of a mask that holds all of its pixels, and its top-left corner x y."""
     y, x = np.nonzero(mask)
     if not len(y):

@@ -1,12 +1,11 @@
 """Reading and writing image files."""
-import contextlib
 import io
 import os
 import stat
 import struct
-import uuid
 import warnings
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +15,12 @@ os.environ.setdefault('OPENCV_LOG_LEVEL', 'SILENT')  # read as OpenCV loads; Ima
 import cv2  # noqa: E402
 
 from system.errors import UserError  # noqa: E402
+from system.files import replacing  # noqa: E402
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff', '.gif')
 _FORMATS = ('JPEG', 'PNG', 'BMP', 'WEBP', 'TIFF', 'GIF')
 _JPEG, _JPEG_END = ('JPEG', 'MPO'), b'\xff\xd9'  # MPO: of many phones
-_MAX_PIXELS = 2 * Image.MAX_IMAGE_PIXELS  # Pillow warns from half of it and raises above it
+_MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # Pillow warns from half of it and raises above it
 warnings.filterwarnings('ignore', module=r'PIL\.')  # of damaged and of large files; ImageError says it better
 
 
@@ -28,7 +28,7 @@ class ImageError(UserError):
     """An image that cannot be read or written. Whoever reads many skips it."""
 
 
-def read_image(path):
+def read_image(path: str | Path) -> np.ndarray:
     """The image in a file, as a viewer shows it: upright by its EXIF tag, on white where it is transparent.
 
     Grey, palette, CMYK and 16-bit images become 8-bit BGR. Of an animation the first frame is read.
@@ -60,7 +60,7 @@ def read_image(path):
     return image
 
 
-def write_image(path, image):
+def write_image(path: str | Path, image: np.ndarray) -> None:
     """Writes an image in the format of the path's suffix. The file is either complete or untouched.
 
     Args:
@@ -71,19 +71,15 @@ def write_image(path, image):
     """
     path = Path(path)
     data = _encode(path, image)
-    part = path.with_name(f'.{uuid.uuid4().hex}.part')
     try:
-        part.write_bytes(data)
-        part.replace(path)
+        with replacing(path, 'wb') as file:
+            file.write(data)
     except OSError as error:
-        raise ImageError(f'{path}: cannot be written ({error.strerror}); '
-                           'check that its folder exists, may be written to and has room') from error
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink()
+        raise ImageError(f'{path}: cannot be written ({error.strerror}); check that its folder may be written to and has '
+                         'room') from error
 
 
-def find_images(folder):
+def find_images(folder: str | Path) -> list[Path]:
     """The image files of a folder, known by their suffixes. Hidden files and subfolders are left out.
 
     Args:
@@ -102,12 +98,12 @@ def find_images(folder):
         raise ImageError(f'{folder}: no such folder; check the name') from error
     except OSError as error:
         raise ImageError(f'{folder}: not a folder that can be read ({error.strerror}); '
-                           'name an image or a folder of images') from error
+                         'name an image or a folder of images') from error
     return [path for path in paths
             if path.suffix.lower() in SUFFIXES and not path.name.startswith('.') and not path.is_dir()]
 
 
-def _read_bytes(path):
+def _read_bytes(path: Path) -> bytes:
     # Read by Python: OpenCV cannot open every name on Windows.
     try:
         kind = path.stat().st_mode
@@ -120,27 +116,27 @@ def _read_bytes(path):
     except ValueError as error:
         raise ImageError(f'{path}: a name that no file can have; check the name') from error
     if not stat.S_ISREG(kind):
-        kind = 'folder, not an image; name a file in it' if stat.S_ISDIR(kind) else 'pipe or a device; name a file'
-        raise ImageError(f'{path}: a {kind}')
+        what = 'folder, not an image; name a file in it' if stat.S_ISDIR(kind) else 'pipe or a device; name a file'
+        raise ImageError(f'{path}: a {what}')
     if not data:
         raise ImageError(f'{path}: an empty file; copy or download it again')
     return data
 
 
-def _read_header(path, data):
+def _read_header(path: Path, data: bytes) -> Image.Image:
     """What the file claims to be, as a Pillow image that is not decoded yet."""
     stream = io.BytesIO(data)
     try:
         opened = Image.open(stream, formats=_FORMATS)
     except Image.DecompressionBombError as error:
         raise ImageError(f'{path}: more than {_MAX_PIXELS // 10**6} million pixels; '
-                           'make it smaller or cut it into tiles') from error
+                         'make it smaller or cut it into tiles') from error
     except Exception as error:  # Pillow raises many types for damaged headers
         raise ImageError(f'{path}: not a JPEG, PNG, BMP, WebP, TIFF or GIF image, or only the start of '
-                           'one; convert it or copy it again') from error
+                         'one; convert it or copy it again') from error
     if opened.format == 'TIFF' and opened.mode in ('F', 'I'):
         raise ImageError(f'{path}: a TIFF image of 32 bits a pixel, whose range of brightness is not known; '
-                           'convert it to 8 or 16 bits')
+                         'convert it to 8 or 16 bits')
     # OpenCV may fill what is missing with grey, or make room for what a PNG's chunk claims to hold, up to 4 GB.
     # Trailing bytes after the mark are common and harmless. The search starts behind the header, which may hold a
     # thumbnail with a mark of its own.
@@ -150,7 +146,7 @@ def _read_header(path, data):
     return opened
 
 
-def _png_parts(data):
+def _png_parts(data: bytes) -> Iterator[tuple[bytes, int, int]]:
     """The name of each chunk of a PNG and where it starts and ends, up to the last one or to where the file ends."""
     place, name = 8, None
     while place + 8 <= len(data) and name != b'IEND':
@@ -159,11 +155,11 @@ def _png_parts(data):
         place += length + 12
 
 
-def _has_png_part(data, wanted):
+def _has_png_part(data: bytes, wanted: bytes) -> bool:
     return any(name == wanted for name, *_ in _png_parts(data))
 
 
-def _check_sums(data):
+def _check_sums(data: bytes) -> None:
     """Raises ValueError where a PNG is damaged in what must be understood. Pillow would show what is left."""
     for name, start, end in _png_parts(data):
         if name[:1].isupper() and name != b'IEND':
@@ -171,7 +167,7 @@ def _check_sums(data):
                 raise ValueError('wrong checksum')
 
 
-def _decode_on_white(opened):
+def _decode_on_white(opened: Image.Image) -> np.ndarray:
     ImageOps.exif_transpose(opened, in_place=True)
     if opened.has_transparency_data:  # a large one takes gigabytes this way
         opened = opened.convert('RGBA')
@@ -181,12 +177,12 @@ def _decode_on_white(opened):
     return cv2.cvtColor(np.asarray(opened.convert('RGB')), cv2.COLOR_RGB2BGR)
 
 
-def _damaged(path, opened):
+def _damaged(path: Path, opened: Image.Image) -> ImageError:
     return ImageError(f'{path}: this {opened.format} image cannot be decoded: it is damaged, ends too '
-                        'early or is of a rare kind; copy it again or convert it to PNG')
+                      'early or is of a rare kind; copy it again or convert it to PNG')
 
 
-def _encode(path, image):
+def _encode(path: Path, image: np.ndarray) -> bytes:
     try:
         encoded, data = cv2.imencode(path.suffix, image)
     except cv2.error:
@@ -194,5 +190,5 @@ def _encode(path, image):
     if not encoded:
         height, width = image.shape[:2]
         raise ImageError(f"{path}: an image of {width}x{height} cannot be written as '{path.suffix}'; "
-                           'use .png or .jpg')
+                         'use .png or .jpg')
     return data.tobytes()

@@ -1,24 +1,25 @@
-"""labelme's files (https://github.com/wkentaro/labelme), and as a program: a folder of them → COCO-style annotations.
-
-    python -m data.labelme my/images --out my/annotations.json
-"""
+"""The label files of labelme (https://github.com/wkentaro/labelme)."""
 import json
 import os
 from pathlib import Path, PureWindowsPath
+from typing import Any
 
 import numpy as np
 
-from data.annotation_file import FARTHEST, MOST_PIXELS
+from data.annotation_file import MAX_COORDINATE, MAX_PIXELS
 from data.images import ImageError, read_image
 from system.errors import UserError
 from system.messages import one_line, pluralize
 
 VERSION = '5.5.0'  # of labelme, whose files these are
 POINTS_OF_CIRCLE = 64
-OURS = ('{"images": [', '{"annotations": [')  # how the annotations begin that this program and demo.py write
 
 
-def describe(image, size, objects):
+class _UselessShape(Exception):
+    """The message is the part of a line that says why."""
+
+
+def describe(image: str, size: tuple[int, int], objects: list[tuple[str, list[np.ndarray]]]) -> dict[str, Any]:
     """The content of a file.
 
     Args:
@@ -35,7 +36,7 @@ def describe(image, size, objects):
             'imageData': None, 'imageHeight': size[0], 'imageWidth': size[1]}
 
 
-def read_labelme(path):
+def read_labelme(path: Path) -> tuple[Path, tuple[int, int], list[tuple[str, list[np.ndarray]]], list[str]]:
     """The image and the objects of a file.
 
     Args:
@@ -58,23 +59,24 @@ def read_labelme(path):
         raise UserError(f'{path}: cannot be read ({error.strerror})') from None
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise UserError(f'{path}: is not a file of labelme ({type(error).__name__}: {_short(error)}); take it out '
-                           'of the folder') from None
+                        'of the folder') from None
     return image, size, objects, problems
 
 
-def _content(path):
+def _content(path: Path) -> Any:
     if path.exists() and not path.is_file():  # reading a pipe might never end
         raise UserError(f'{path}: is a folder, a pipe or a device, not a file of labelme; take it out of the folder')
     return json.loads(path.read_bytes())
 
 
-def _objects(path, shapes):
+def _objects(path: Path, shapes: Any) -> tuple[list[tuple[str, list[np.ndarray]]], list[str]]:
     """Objects and problems, as `read_labelme` returns them."""
-    objects, problems = {}, []
+    objects: dict[tuple, list[np.ndarray]] = {}
+    problems = []
     for number, shape in enumerate(shapes):
         try:
             outline = _outline(shape)
-        except ValueError as problem:
+        except _UselessShape as problem:
             problems.append(one_line(f'{path}: shape {number + 1} is left out: {problem}'))
             continue
         group = shape.get('group_id')
@@ -83,35 +85,35 @@ def _objects(path, shapes):
     return [(str(label), parts) for (label, *_), parts in objects.items()], problems
 
 
-def _size(path, content, image):
+def _size(path: Path, content: dict[str, Any], image: Path) -> tuple[int, int]:
     """The image's (height, width), as the file says or else the image itself."""
     if not os.path.isfile(image):  # which takes names, too, that no file can have
         raise UserError(f'{path}: its image, {_short(image)}, is not there; put it there, or take the file out '
-                           'of the folder')
-    size = content.get('imageHeight'), content.get('imageWidth')
-    if not all(type(side) is int and side > 0 for side in size):
-        return read_image(image).shape[:2]
-    if size[0] * size[1] >= MOST_PIXELS:
-        raise UserError(f'{path}: says that its image has more than {MOST_PIXELS // 10 ** 6} million pixels; '
-                           'correct that, or take the file out of the folder')
-    return size
+                        'of the folder')
+    height, width = content.get('imageHeight'), content.get('imageWidth')
+    if not (type(height) is int and type(width) is int and height > 0 and width > 0):
+        height, width = read_image(image).shape[:2]
+    if height * width >= MAX_PIXELS:
+        raise UserError(f'{path}: says that its image has more than {MAX_PIXELS // 10 ** 6} million pixels; '
+                        'correct that, or take the file out of the folder')
+    return height, width
 
 
-def _short(value):
+def _short(value: object) -> str:
     """A value in words, not all of it if it is long."""
     text = str(value)
     return text if len(text) <= 300 else f'{text[:300]}…'
 
 
-def _outline(shape):
+def _outline(shape: dict[str, Any]) -> np.ndarray:
     """A shape as a polygon, float64 [m, 2].
 
     Raises:
-        ValueError: it has no area, or goes far beyond any image.
+        _UselessShape: it has no area, or goes far beyond any image.
     """
     kind, points = shape.get('shape_type', 'polygon'), _points(shape)
     if kind == 'mask':
-        raise ValueError("a shape of labelme's kind 'mask' is not read; convert it to a polygon there")
+        raise _UselessShape("a shape of labelme's kind 'mask' is not read; convert it to a polygon there")
     if kind == 'rectangle' and len(points) == 2:
         (x0, y0), (x1, y1) = points
         points = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
@@ -120,19 +122,24 @@ def _outline(shape):
         radius = np.hypot(*(points[1] - points[0]))
         points = _near(points[0] + radius * np.stack([np.cos(angles), np.sin(angles)], 1))
     elif kind not in ('polygon', 'rectangle') or len(points) < 3:
-        raise ValueError(f'a {_short(kind)} of {pluralize(len(points), "point")} has no area')
+        raise _UselessShape(f'a {_short(kind)} of {pluralize(len(points), "point")} has no area')
     return points
 
 
-def _points(shape):
+def _points(shape: dict[str, Any]) -> np.ndarray:
     """A shape's points, float64 [m, 2]."""
     try:
         return _near(np.array(shape['points'], np.float64).reshape(-1, 2))
     except OverflowError:
-        raise ValueError('it has a point far from any image') from None
+        raise _UselessShape('it has a point far from any image') from None
 
 
-def _near(points):
-    if not (np.abs(points) <= FARTHEST).all():  # nor are those that are no number
-        raise ValueError('it has a point far from any image')
+def _near(points: np.ndarray) -> np.ndarray:
+    if not (np.abs(points) <= MAX_COORDINATE).all():  # nor are those that are no number
+        raise _UselessShape('it has a point far from any image')
     return points
+
+
+if __name__ == '__main__':
+    from system.command import renamed
+    renamed('python -m data.labelme', 'python -m tools.convert')

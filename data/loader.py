@@ -1,19 +1,21 @@
-"""Samples → batches, read ahead by worker processes, the same ones whenever training gets there."""
+"""Samples → batches, prefetched by worker processes. Batches depend only on seed and step."""
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from data.augmentation import make_sample
-from data.coco import CocoDataset
+from data.annotation_file import ImageRecord
+from data.augmentation import Sample, make_sample
+from data.coco import CocoDataset, Objects
 from data.images import ImageError
 from model.anchors import anchors
 from model.config import Config
 from model.matcher import Assignment, assign, corners, match
 from system.worker_pool import parallel_map
 
-MOST_OBJECTS = 5000  # in an image; each is compared with each anchor, and 100,000 take all memory
-TRIES = 20  # other images to draw in a row before a dataset is given up as unreadable
+MAX_OBJECTS = 5000  # in an image; the IoU matrix of 100,000 with all anchors takes all memory
+MAX_UNREADABLE = 20  # images in a row before a dataset is given up as unreadable
 
 
 class Batch(NamedTuple):
@@ -29,14 +31,14 @@ class Batch(NamedTuple):
         assignment: `Assignment` of anchors to objects.
         problems: list of str, a line for each image that could not be read; another one took its place.
     """
-    image_ids: list
+    image_ids: list[int | str]
     images: np.ndarray
     boxes: np.ndarray
     classes: np.ndarray
     masks: np.ndarray
     semantic: np.ndarray
     assignment: Assignment
-    problems: list
+    problems: list[str]
 
 
 @dataclass
@@ -64,16 +66,19 @@ class Batches:
     part: int = 0
     parts: int = 1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.anchors = corners(anchors(self.config))
+        self._shuffled_epoch, self._order = -1, np.zeros(0, np.int64)  # of the epoch at hand
 
-    def epoch(self, step):
+    def epoch(self, step: int) -> int:
         """Which epoch a step belongs to, from 0."""
         return step * self.batch_size * self.parts // len(self.dataset)
 
-    def __getitem__(self, step):
+    def __getitem__(self, step: int) -> Batch:
         """The `Batch` of a step, from 0."""
-        samples, ids, problems = [], [], []
+        samples: list[Sample] = []
+        ids: list[int | str] = []
+        problems: list[str] = []
         first = (step * self.parts + self.part) * self.batch_size
         for position in range(first, first + self.batch_size):
             rng = np.random.default_rng((self.seed, 1, position))
@@ -82,7 +87,7 @@ class Batches:
             samples.append(sample)
         return self.collate(ids, samples, problems, np.random.default_rng((self.seed, 2, step, self.part)))
 
-    def prefetch(self, first, last, workers=0):
+    def prefetch(self, first: int, last: int, workers: int = 0) -> Iterator[Batch]:
         """The batches of steps first to last - 1, made by worker processes while the caller trains.
 
         Args:
@@ -93,32 +98,33 @@ class Batches:
         """
         return parallel_map(self.__getitem__, range(first, last), workers)
 
-    def _index(self, position):
+    def _index(self, position: int) -> int:
         """Which image stands at a position of the endless stream of epochs."""
         epoch, place = divmod(position, len(self.dataset))
-        if epoch != getattr(self, '_shuffled', (None,))[0]:
-            order = np.random.default_rng((self.seed, 0, epoch)).permutation(len(self.dataset))
-            self._shuffled = epoch, order
-        return self._shuffled[1][place]
+        if epoch != self._shuffled_epoch:
+            self._order = np.random.default_rng((self.seed, 0, epoch)).permutation(len(self.dataset))
+            self._shuffled_epoch = epoch
+        return int(self._order[place])
 
-    def _sample(self, index, rng, problems):
-        for _ in range(TRIES):
+    def _sample(self, index: int, rng: np.random.Generator, problems: list[str]) -> tuple[ImageRecord, Sample]:
+        for _ in range(MAX_UNREADABLE):
             image = self.dataset.images[index]
             try:
                 return image, make_sample(image.read(), self._objects(index), self.config, rng, self.augmentation)
             except ImageError as problem:
                 problems.append(str(problem))
-                index = rng.integers(len(self.dataset))
-        raise ImageError(f'{TRIES} images in a row could not be read, the last one: {problems[-1]}')
+                index = int(rng.integers(len(self.dataset)))
+        raise ImageError(f'{MAX_UNREADABLE} images in a row could not be read, the last one: {problems[-1]}')
 
-    def _objects(self, index):
+    def _objects(self, index: int) -> Objects:
         objects = self.dataset.objects(index)
-        if len(objects) > MOST_OBJECTS:
+        if len(objects) > MAX_OBJECTS:
             raise ImageError(f'{self.dataset.images[index].path}: has {len(objects)} objects in the annotations, and '
-                               f'{MOST_OBJECTS} can be learnt; cut it into tiles, or correct them')
+                             f'{MAX_OBJECTS} can be learnt; cut it into tiles, or correct them')
         return objects
 
-    def collate(self, ids, samples, problems, rng):
+    def collate(self, ids: list[int | str], samples: list[Sample], problems: list[str],
+                rng: np.random.Generator) -> Batch:
         """The `Batch` of samples, as `augment.make_sample` makes them; `rng` draws the positives that learn masks."""
         matches = [match(sample.boxes, sample.labels, sample.crowds, self.anchors,
                          self.pos_threshold, self.neg_threshold) for sample in samples]

@@ -1,10 +1,13 @@
 """Segmentations in COCO's two notations, polygons and run lengths (RLE), and their pixels."""
+from collections.abc import Sequence
+from typing import Any
+
 import cv2
 import numpy as np
 from pycocotools import mask as mask_api
 
 
-def rasterise(segmentation, size, transform=None):
+def rasterise(segmentation: Any, size: tuple[int, int], transform: np.ndarray | None = None) -> np.ndarray:
     """The mask of one segmentation on a grid of pixels.
 
     Coordinates are continuous: pixel corners are integers, and a grid spans [0, width] x [0, height].
@@ -19,11 +22,11 @@ def rasterise(segmentation, size, transform=None):
         bool [height, width].
     """
     if isinstance(segmentation, dict):
-        return _warp(mask_api.decode(segmentation), size, transform)
-    return mask_api.decode(encode(segmentation, size, transform)).astype(bool, order='C')
+        return _warp(_decode(segmentation), size, transform)
+    return _decode(encode(segmentation, size, transform)).astype(bool, order='C')
 
 
-def encode(polygons, size, transform=None):
+def encode(polygons: list[Any], size: tuple[int, int], transform: np.ndarray | None = None) -> Any:
     """The mask of polygons as a compressed RLE, {'size': [h, w], 'counts': bytes}. Arguments as in `rasterise`."""
     height, width = size
     polygons = [_place(np.asarray(polygon, np.float64).reshape(-1, 2), size, transform) for polygon in polygons]
@@ -33,7 +36,7 @@ def encode(polygons, size, transform=None):
     return mask_api.merge(mask_api.frPyObjects(polygons, height, width))
 
 
-def compress(counts, size):
+def compress(counts: object, size: Sequence[int]) -> Any:
     """A checked, compressed RLE. pycocotools itself reads past the end of one that is too short.
 
     Args:
@@ -59,11 +62,12 @@ def compress(counts, size):
     if sum(runs) != height * width:
         raise ValueError(f'an RLE of {sum(runs)} pixels for an image of {height * width}')
     if isinstance(counts, list):
-        return mask_api.frPyObjects({'size': [height, width], 'counts': counts}, height, width)
+        uncompressed: Any = {'size': [height, width], 'counts': counts}
+        return mask_api.frPyObjects(uncompressed, height, width)
     return {'size': [height, width], 'counts': counts.encode('ascii')}
 
 
-def _run_lengths(text):
+def _run_lengths(text: str) -> list[int]:
     """The runs of a compressed RLE, a list of int.
 
     A character holds five bits of a number, lowest first, and a sixth that says whether more follow. From
@@ -72,7 +76,7 @@ def _run_lengths(text):
     Images take six characters a number at most (`coco` sees to that). More of them, which add nothing but zeros, are
     other numbers for pycocotools, whose shifts overflow, and it would write past the end of the mask.
     """
-    runs = []
+    runs: list[int] = []
     value = shift = 0
     for character in text:
         code = ord(character) - 48
@@ -91,7 +95,7 @@ def _run_lengths(text):
     return runs
 
 
-def _place(points, size, transform):
+def _place(points: np.ndarray, size: tuple[int, int], transform: np.ndarray | None) -> np.ndarray:
     """A polygon [m, 2] where the grid has it, cut to a surrounding three times the grid's size."""
     if transform is not None:
         transform = np.asarray(transform, np.float64)
@@ -101,7 +105,7 @@ def _place(points, size, transform):
     return points if transform is None else _snap(points)
 
 
-def _clip(points, low, high):
+def _clip(points: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
     """The part of a polygon within a rectangle, float [m', 2] (Sutherland and Hodgman, 1974).
 
     The work and memory of pycocotools grow with a polygon's circumference, and its integers overflow.
@@ -114,7 +118,7 @@ def _clip(points, low, high):
     return points
 
 
-def _cut(points, excess):
+def _cut(points: np.ndarray, excess: np.ndarray) -> np.ndarray:
     """The part of a polygon where excess, float [m], is at most 0. It is linear along the edges."""
     inside = excess <= 0
     crosses = inside != np.roll(inside, -1)
@@ -124,7 +128,7 @@ def _cut(points, excess):
     return candidates[np.stack([inside, crosses], axis=1)]
 
 
-def _snap(points):
+def _snap(points: np.ndarray) -> np.ndarray:
     """Points on the lattice of fifths of a pixel that pycocotools works on.
 
     It rounds by cutting the fraction off, which left of and above the grid goes the wrong way. Three
@@ -134,10 +138,15 @@ def _snap(points):
     return np.where(fifths < 0, fifths - 0.75, fifths) / 5
 
 
-def _warp(mask, size, transform):
+def _warp(mask: np.ndarray, size: tuple[int, int], transform: np.ndarray | None) -> np.ndarray:
     """A uint8 mask of zeros and ones on another grid, bool [height, width]."""
     height, width = size
     matrix = np.eye(2, 3) if transform is None else np.array(transform, np.float64)
     # OpenCV's integers are the centres of pixels, ours are corners.
     matrix[:, 2] += matrix[:, :2] @ (0.5, 0.5) - 0.5
     return cv2.warpAffine(mask * np.uint8(255), matrix, (width, height), flags=cv2.INTER_LINEAR) >= 128
+
+
+def _decode(rle: Any) -> np.ndarray:
+    """A compressed RLE as uint8 [h, w] of 0 and 1."""
+    return mask_api.decode(rle)

@@ -8,19 +8,40 @@ import json
 import os
 import sys
 import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from engines.errors import EngineError
 from engines.onnx_engine import IMAGES, MASK_IOU, MASKS, open_session
-from model.checkpoint import restore
+from model.checkpoint import Checkpoint, restore
+from system.files import replacing_folder
 
 OPSET = 19  # the first with DeformConv
-CLOSE = 1e-4  # of an output's range, that it may be away from Paddle's
+TOLERANCE = 1e-4  # of an output's range, against Paddle's
 
 
-def to_onnx(checkpoint, path, image=None, with_nms=False, winograd=False):
+class Part(NamedTuple):
+    """A layer to export.
+
+    Attributes:
+        layer: Paddle's.
+        input: name of its input.
+        sample: an input.
+        expected: outputs for it.
+        outputs: their names.
+    """
+    layer: Any
+    input: str
+    sample: np.ndarray
+    expected: list[np.ndarray]
+    outputs: tuple[str, ...]
+
+
+def to_onnx(checkpoint: Checkpoint, path: str | Path, image: np.ndarray | None = None, with_nms: bool = False,
+            winograd: bool = False) -> tuple[bytes, bytes | None]:
     """The network of a checkpoint as ONNX. The config and the classes are in its metadata, as JSON.
 
     Args:
@@ -39,11 +60,12 @@ def to_onnx(checkpoint, path, image=None, with_nms=False, winograd=False):
     """
     _look_for_converter()
     parts = _parts(checkpoint, path, image, with_nms, winograd)
-    made = [_as_onnx(*part, about(checkpoint)) for part in parts]
+    made = [_as_onnx(part, metadata_of(checkpoint)) for part in parts]
     return made[0], made[1] if len(made) > 1 else None
 
 
-def to_paddle(checkpoint, path, folder, image=None, with_nms=False):
+def to_paddle(checkpoint: Checkpoint, path: str | Path, folder: str | Path, image: np.ndarray | None = None,
+              with_nms: bool = False) -> None:
     """The network of a checkpoint for Paddle Inference: the files network.* in a folder, which is made, and about.json.
 
     The net that re-scores masks is in mask_iou.*. Arguments and errors as of `to_onnx`, and
@@ -51,35 +73,33 @@ def to_paddle(checkpoint, path, folder, image=None, with_nms=False):
         OSError: they cannot be written. There is no folder then.
     """
     import paddle
-    folder, parts = Path(os.path.abspath(folder)), _parts(checkpoint, path, image, with_nms)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f'.{folder.name}.') as draft:
-        made = Path(draft) / folder.name
-        made.mkdir()
-        for stem, (layer, name, sample, expected, outputs) in zip(('network', 'mask_iou'), parts):
+    parts = _parts(checkpoint, path, image, with_nms)
+    with replacing_folder(folder) as made:
+        for stem, part in zip(('network', 'mask_iou'), parts):
             try:
                 with _quiet():
-                    _save(layer, name, sample, str(made / stem))
-                    found = _run(paddle.jit.load(str(made / stem)), sample)
+                    _save(part, str(made / stem))
+                    found = _run(paddle.jit.load(str(made / stem)), part.sample)
             except RuntimeError as error:  # Paddle overlooks a full disk when it writes
                 raise EngineError(f'{folder}: cannot be read again as it was written ({str(error).strip()[-100:]!r}); '
                                   'is the disk full?') from None
-            _compare(found, expected, outputs)
-        (made / 'about.json').write_text(json.dumps(about(checkpoint)), 'ascii')
-        made.rename(folder)
+            _compare(found, part)
+        (made / 'about.json').write_text(json.dumps(metadata_of(checkpoint)), 'ascii')
 
 
-def about(checkpoint):
+def metadata_of(checkpoint: Checkpoint) -> dict[str, str]:
     """The config and the classes of a checkpoint, each as JSON, and a sum over its weights, which tells it apart."""
+    assert checkpoint.classes is not None  # of a whole network
     weights = hashlib.sha256()
     for name, tensor in sorted(checkpoint.tensors.items()):
         weights.update(name.encode())
-        weights.update(np.ascontiguousarray(tensor))
+        weights.update(np.ascontiguousarray(tensor).data)
     return {'config': json.dumps(dataclasses.asdict(checkpoint.config)),
             'classes': json.dumps(dataclasses.asdict(checkpoint.classes)), 'weights': weights.hexdigest()}
 
 
-def _parts(checkpoint, path, image, with_nms, winograd=False):
+def _parts(checkpoint: Checkpoint, path: str | Path, image: np.ndarray | None, with_nms: bool,
+           winograd: bool = False) -> Iterator[Part]:
     """What there is to export: layers, names and samples of what they take, what they make of these, and its names."""
     from engines.exported_network import Exported, fold_batch_norm  # imports Paddle, as all do that only export
     from engines.winograd import use_winograd
@@ -96,13 +116,13 @@ def _parts(checkpoint, path, image, with_nms, winograd=False):
     fold_batch_norm(network)
     if winograd:
         use_winograd(network)
-    yield layer, IMAGES, images, expected, layer.outputs
+    yield Part(layer, IMAGES, images, expected, layer.outputs)
     if config.rescore_masks:
         masks = rng.random((2, 1, config.prototype_size, config.prototype_size), np.float32)
-        yield network.maskiou_net, MASKS, masks, _run(network.maskiou_net, masks), (MASK_IOU,)
+        yield Part(network.maskiou_net, MASKS, masks, _run(network.maskiou_net, masks), (MASK_IOU,))
 
 
-def _look_for_converter():
+def _look_for_converter() -> None:
     for package in ('onnxruntime', 'onnx', 'paddle2onnx'):
         if importlib.util.find_spec(package) is None:
             raise EngineError(f'{package} is not installed; pip install -r requirements.txt')
@@ -111,33 +131,33 @@ def _look_for_converter():
         raise EngineError(f'paddle2onnx {version} knows no deformable convolution; it takes Paddle 3 and paddle2onnx 2')
 
 
-def _as_onnx(layer, name, sample, expected, outputs, properties):
-    """A layer as ONNX, for any number of such samples, which is tried on these."""
+def _as_onnx(part: Part, properties: dict[str, str]) -> bytes:
+    """A layer as ONNX, for any batch size, compared with Paddle on the sample."""
     import onnx
     import paddle2onnx
     with tempfile.TemporaryDirectory() as folder, _quiet():
         stem = os.path.join(folder, 'network')
-        _save(layer, name, sample, stem)
+        _save(part, stem)
         program, = (str(path) for path in Path(folder).iterdir() if path.suffix in ('.json', '.pdmodel'))
         # Its default tool to optimise with installs packages of its own accord.
         paddle2onnx.export(program, stem + '.pdiparams', stem + '.onnx', opset_version=OPSET, optimize_tool='None')
         model = onnx.load(stem + '.onnx')
     _mend(model.graph)
-    _describe_outputs(model.graph, dict(zip(outputs, expected, strict=True)))
+    _describe_outputs(model.graph, dict(zip(part.outputs, part.expected, strict=True)))
     onnx.helper.set_model_props(model, properties)
     made = model.SerializeToString()
-    _compare(open_session(made).run(list(outputs), {name: sample}), expected, outputs)
+    _compare(open_session(made).run(list(part.outputs), {part.input: part.sample}), part)
     return made
 
 
-def _save(layer, name, sample, stem):
-    """Writes the files of Paddle Inference."""
+def _save(part: Part, stem: str) -> None:
+    """Write the files of Paddle Inference."""
     import paddle
-    spec = paddle.static.InputSpec([None, *sample.shape[1:]], 'float32', name)
-    paddle.jit.save(paddle.jit.to_static(layer, input_spec=[spec], full_graph=True), stem)
+    spec = paddle.static.InputSpec([None, *part.sample.shape[1:]], 'float32', part.input)
+    paddle.jit.save(paddle.jit.to_static(part.layer, input_spec=[spec], full_graph=True), stem)
 
 
-def _run(layer, sample):
+def _run(layer: Any, sample: np.ndarray) -> list[np.ndarray]:
     """What a layer makes of a sample: list of arrays."""
     import paddle
     with paddle.no_grad():
@@ -145,7 +165,7 @@ def _run(layer, sample):
     return [part.numpy() for part in (made if isinstance(made, (list, tuple)) else [made])]
 
 
-def _describe_outputs(graph, expected):
+def _describe_outputs(graph: Any, expected: dict[str, np.ndarray]) -> None:
     """Names and shapes, of which the converter leaves some open."""
     given = dict(zip((output.name for output in graph.output), expected, strict=True))
     for value in (*graph.input, *graph.output):
@@ -159,7 +179,7 @@ def _describe_outputs(graph, expected):
             used[:] = [given.get(name, name) for name in used]
 
 
-def _mend(graph):
+def _mend(graph: Any) -> None:
     """paddle2onnx 2.1 leaves the slope of leaky ReLUs to chance, and constants that nothing uses."""
     from model.backbones.darknet import LEAK
     used = {name for node in graph.node for name in node.input}
@@ -170,24 +190,25 @@ def _mend(graph):
             node.attribute[0].f = LEAK
 
 
-def _compare(found, expected, outputs):
-    found, expected = dict(zip(outputs, found, strict=True)), dict(zip(outputs, expected, strict=True))
-    if 'classes' in outputs:  # after NMS: of two that are as good as equal either may come first
+def _compare(outputs: Sequence[np.ndarray], part: Part) -> None:
+    """Outputs of the exported layer against Paddle's."""
+    found, expected = (dict(zip(part.outputs, some, strict=True)) for some in (outputs, part.expected))
+    if 'classes' in expected:  # after NMS: of two that are as good as equal either may come first
         scores = np.pad(expected['scores'], ((0, 0), (1, 1)), constant_values=np.inf)
-        steps = np.abs(scores[:, 1:] - scores[:, :-1]) > CLOSE
+        steps = np.abs(scores[:, 1:] - scores[:, :-1]) > TOLERANCE
         sure = steps[:, 1:] & steps[:, :-1]
-        for output in outputs[:2] + outputs[3:4]:
-            found[output], expected[output] = found[output][sure], expected[output][sure]
-    for output in outputs:
-        apart = np.abs(found[output] - expected[output]).max(initial=0)
-        extent = expected[output].max(initial=0) - expected[output].min(initial=0)
-        if not apart <= CLOSE * extent:
-            raise EngineError(f'the exported network gives other {output} than Paddle, by {apart:.2g} in a range of '
+        for name in ('boxes', 'classes', 'coefficients'):
+            found[name], expected[name] = found[name][sure], expected[name][sure]
+    for name in part.outputs:
+        apart = np.abs(found[name] - expected[name]).max(initial=0)
+        extent = expected[name].max(initial=0) - expected[name].min(initial=0)
+        if not apart <= TOLERANCE * extent:
+            raise EngineError(f'the exported network gives other {name} than Paddle, by {apart:.2g} in a range of '
                               f'{extent:.2g}')
 
 
 @contextlib.contextmanager
-def _quiet():
+def _quiet() -> Iterator[None]:
     """Paddle and the converter talk, from Python and from C++."""
     sys.stdout.flush()
     kept = [(stream, os.dup(stream)) for stream in (1, 2)]

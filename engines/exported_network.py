@@ -1,9 +1,10 @@
 """A network in the form in which it is exported: from images to what a program of one's own goes on with."""
 import paddle
-from paddle import nn
+from paddle import Tensor, nn
 
 from engines.nms_layer import FastNMS
 from model.backbones.deform_conv import DeformConv
+from model.yolact import Yolact
 
 RAW = ('boxes', 'scores', 'coefficients', 'prototypes')
 WITH_NMS = ('boxes', 'classes', 'scores', 'coefficients', 'prototypes')
@@ -19,14 +20,14 @@ class Exported(nn.Layer):
         outputs: names of what `forward` returns.
     """
 
-    def __init__(self, network, with_nms=False):
+    def __init__(self, network: Yolact, with_nms: bool = False) -> None:
         super().__init__()
         config = network.config
         self.network = network
         self.nms = FastNMS(len(network.anchors), config.num_classes - 1, config.mask_dim) if with_nms else None
         self.outputs = WITH_NMS if with_nms else RAW
 
-    def forward(self, images):
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """
         Args:
             images: float32 [n, size, size, 3], BGR, 0 to 255.
@@ -37,7 +38,7 @@ class Exported(nn.Layer):
         return *self.nms(boxes, scores, coefficients), prototypes
 
 
-def fold_batch_norm(network):
+def fold_batch_norm(network: Yolact) -> None:
     """Make batch normalisation after deformable convolutions a part of them. Others do that themselves with the rest.
 
     Args:
@@ -45,9 +46,16 @@ def fold_batch_norm(network):
     """
     for block in network.sublayers():
         conv, norm = getattr(block, 'conv2', None), getattr(block, 'bn2', None)
-        if isinstance(conv, DeformConv):
+        if isinstance(conv, DeformConv) and isinstance(norm, nn.BatchNorm2D):
+            mean, variance, epsilon = _batch_norm_statistics(norm)
+            assert norm.weight is not None and norm.bias is not None
             with paddle.no_grad():
-                scale = norm.weight / paddle.sqrt(norm._variance + norm._epsilon)
+                scale = norm.weight / paddle.sqrt(variance + epsilon)
                 conv.weight.set_value(conv.weight * scale.reshape([-1, 1, 1, 1]))
-                conv.bias.set_value((conv.bias - norm._mean) * scale + norm.bias)
+                conv.bias.set_value((conv.bias - mean) * scale + norm.bias)
             block.bn2 = nn.Identity()
+
+
+def _batch_norm_statistics(norm: nn.BatchNorm2D) -> tuple[Tensor, Tensor, float]:
+    """Running mean, running variance and epsilon, which Paddle keeps in private attributes."""
+    return norm._mean, norm._variance, norm._epsilon

@@ -1,6 +1,6 @@
 """Fast NMS as a layer, for networks that are exported with it. `model.nms` is what the scripts here use."""
 import paddle
-from paddle import nn
+from paddle import Tensor, nn
 
 
 class FastNMS(nn.Layer):
@@ -14,15 +14,15 @@ class FastNMS(nn.Layer):
         max_detections: how many of the best to return, over all classes.
     """
 
-    def __init__(self, anchors, classes, mask_dim, score_threshold=0.05, iou_threshold=0.5, top_k=200,
-                 max_detections=100):
+    def __init__(self, anchors: int, classes: int, mask_dim: int, score_threshold: float = 0.05,
+                 iou_threshold: float = 0.5, top_k: int = 200, max_detections: int = 100) -> None:
         super().__init__()
         self.anchors, self.classes, self.mask_dim = anchors, classes, mask_dim
         self.score_threshold, self.iou_threshold = score_threshold, iou_threshold
         self.top_k = min(top_k, anchors)
         self.max_detections = min(max_detections, classes * self.top_k)
 
-    def forward(self, boxes, scores, coefficients):
+    def forward(self, boxes: Tensor, scores: Tensor, coefficients: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """
         Args:
             boxes, scores, coefficients: of n images, as of `Yolact.predict`.
@@ -42,7 +42,7 @@ class FastNMS(nn.Layer):
         return (self._rows(boxes, anchors, 4) * there.unsqueeze(-1), classes * there.astype('int64'), scores,
                 self._rows(coefficients, anchors, self.mask_dim) * there.unsqueeze(-1))
 
-    def _dropped(self, boxes):
+    def _dropped(self, boxes: Tensor) -> Tensor:
         """1 for boxes [..., k, 4] that overlap one before them too much, else 0: float32 [..., k]."""
         low, high = boxes[..., :2], boxes[..., 2:]
         shared = (paddle.minimum(high.unsqueeze(-3), high.unsqueeze(-2))
@@ -52,7 +52,7 @@ class FastNMS(nn.Layer):
         before = paddle.triu(paddle.ones([self.top_k, self.top_k]), 1)
         return ((shared > self.iou_threshold * union).astype('float32') * before).max(-2)
 
-    def _rows(self, values, rows, width):
+    def _rows(self, values: Tensor, rows: Tensor, width: int) -> Tensor:
         """Some rows of each image: [n, anchors, width] and int64 [n, d] to [n, d, width]."""
         image = (rows[:, :1] * 0 + 1).cumsum(0) - 1
         chosen = values.reshape([-1, width]).gather((rows + image * self.anchors).flatten())

@@ -6,14 +6,14 @@ import zipfile
 from pathlib import Path
 
 from engines.export import to_onnx
-from model.checkpoint import EMA, META, MODEL
+from model.checkpoint import EMA, META, MODEL, Checkpoint
 from system.files import replacing
 
-VERSION = 2  # to be raised when other files are exported of the same checkpoints
-KEY, NETWORK, RESCORER = 'key', 'network.onnx', 'mask_iou.onnx'
+VERSION = 3  # to be raised when other files are exported of the same checkpoints
+KEY, NETWORK, MASK_IOU_NET = 'key', 'network.onnx', 'mask_iou.onnx'
 
 
-def cached_onnx(checkpoint, folder, precision):
+def cached_onnx(checkpoint: Checkpoint, folder: str | Path, precision: str) -> tuple[bytes, bytes | None]:
     """A checkpoint as ONNX, in the form that suits this machine.
 
     Args:
@@ -37,7 +37,7 @@ def cached_onnx(checkpoint, folder, precision):
     return files
 
 
-def _key(folder):
+def _key(folder: Path) -> bytes:
     """Changes with the weights that predict."""
     digest = hashlib.sha256(f'{VERSION}'.encode())
     for name in (META, EMA if (folder / EMA).exists() else MODEL):
@@ -45,17 +45,17 @@ def _key(folder):
     return digest.digest()
 
 
-def _read(cache, key, with_rescorer):
+def _read(cache: Path, key: bytes, with_mask_iou_net: bool) -> tuple[bytes, bytes | None]:
     if not cache.is_file():  # reading a pipe would wait
         raise FileNotFoundError
     with zipfile.ZipFile(cache) as archive:  # which checks sums
         if archive.read(KEY) != key:
             raise ValueError('made of other weights')
-        return archive.read(NETWORK), archive.read(RESCORER) if with_rescorer else None
+        return archive.read(NETWORK), archive.read(MASK_IOU_NET) if with_mask_iou_net else None
 
 
-def _write(cache, key, files):
+def _write(cache: Path, key: bytes, files: tuple[bytes, bytes | None]) -> None:
     with replacing(cache, 'wb') as file, zipfile.ZipFile(file, 'w') as archive:
-        for name, content in zip((KEY, NETWORK, RESCORER), (key, *files)):
+        for name, content in zip((KEY, NETWORK, MASK_IOU_NET), (key, *files)):
             if content is not None:
                 archive.writestr(name, content)

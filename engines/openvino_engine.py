@@ -1,7 +1,10 @@
 """The network in bfloat16 on a CPU that has it, computed by OpenVINO. ONNX Runtime has no such convolution."""
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 
-from engines.onnx_engine import IMAGES, OUTPUTS, OnnxEngine
+from engines.onnx_engine import OUTPUTS, OnnxEngine
 from system.cpu import cores
 from system.errors import UserError
 
@@ -13,29 +16,30 @@ class OpenVinoEngine(OnnxEngine):
         UserError: OpenVINO is not installed, or the CPU has no bfloat16.
     """
 
-    def __init__(self, network, rescorer, path):
-        super().__init__(network, rescorer, path)
-        self._core, self._model, self._requests = _core(), network, {}
+    def __init__(self, network: bytes, mask_iou_net: bytes | None, path: str | Path) -> None:
+        super().__init__(network, mask_iou_net, path)
+        self._core, self._model = _core(), network
+        self._requests: dict[int, Any] = {}  # by batch size
         if 'BF16' not in self._core.get_property('CPU', 'OPTIMIZATION_CAPABILITIES'):
             raise UserError('this CPU does not compute in bfloat16; leave --precision bf16 out')
 
-    def predict(self, images, threshold):
+    def predict(self, images: np.ndarray, score_threshold: float) -> list[tuple[np.ndarray, ...]]:
         """As `OnnxEngine.predict`."""
         request = self._requests.get(len(images)) or self._compile(images.shape)
-        outputs = request.infer({IMAGES: images})
+        outputs = request.infer({self._input: images})
         return list(zip(*(np.array(outputs[name]) for name in OUTPUTS)))
 
-    def _compile(self, shape):
+    def _compile(self, shape: tuple[int, ...]) -> Any:
         """For batches of this size, as it takes longer for any size."""
         model = self._core.read_model(self._model)
-        model.reshape({IMAGES: list(shape)})
+        model.reshape({self._input: list(shape)})
         self._requests[shape[0]] = self._core.compile_model(model, 'CPU', {
             'INFERENCE_PRECISION_HINT': 'bf16', 'PERFORMANCE_HINT': 'LATENCY',
             'INFERENCE_NUM_THREADS': cores()}).create_infer_request()
         return self._requests[shape[0]]
 
 
-def _core():
+def _core() -> Any:
     try:
         import openvino
         from openvino.frontend.onnx import ConversionExtension
@@ -46,7 +50,7 @@ def _core():
     return core
 
 
-def _deform_conv(node):
+def _deform_conv(node: Any) -> Any:
     """ONNX's operator, which OpenVINO has but does not know by this name."""
     from openvino import opset8
     x, kernel, offsets, bias, weights = (node.get_input(i) for i in range(5))

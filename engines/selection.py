@@ -1,17 +1,19 @@
 """What computes the network: ONNX Runtime on a CPU, Paddle on a GPU or where one asks for it."""
 from pathlib import Path
 
+from engines.engine import Engine
 from engines.errors import EngineError
 from engines.onnx_cache import cached_onnx
 from engines.onnx_engine import OnnxEngine
-from model.checkpoint import FILES, load_checkpoint, restore
+from model.checkpoint import FILES, Checkpoint, load_checkpoint, restore
 from system.device import choose_device, find_device
 from system.errors import UserError
 
 ENGINES = ('onnx', 'paddle')
 
 
-def open_engine(model_path, device=None, engine=None, precision='fp32'):
+def open_engine(model_path: str | Path, device: str | None = None, engine: str | None = None,
+                precision: str = 'fp32') -> Engine:
     """What computes a network: the fastest at hand, unless one is asked for.
 
     Args:
@@ -33,7 +35,7 @@ def open_engine(model_path, device=None, engine=None, precision='fp32'):
         raise UserError('ONNX Runtime is for the CPU here; use --device cpu, or --engine paddle with a checkpoint')
     if precision == ('amp' if device == 'cpu' else 'bf16'):
         raise UserError('--amp=O1 needs a GPU; leave it out' if device == 'cpu' else
-                          '--precision bf16 is for a CPU; a GPU takes --amp=O1')
+                        '--precision bf16 is for a CPU; a GPU takes --amp=O1')
     if precision == 'bf16' and engine == 'paddle':
         raise UserError('Paddle computes in single precision on a CPU; leave --engine or --precision out')
     if is_onnx:
@@ -53,14 +55,14 @@ def open_engine(model_path, device=None, engine=None, precision='fp32'):
     return _open_paddle(checkpoint, path, device, precision)
 
 
-def _on_cpu(precision):
+def _on_cpu(precision: str) -> type[OnnxEngine]:
     if precision == 'fp32':
         return OnnxEngine
     from engines.openvino_engine import OpenVinoEngine
     return OpenVinoEngine
 
 
-def _open_paddle(checkpoint, path, device, precision):
+def _open_paddle(checkpoint: Checkpoint, path: Path, device: str, precision: str) -> Engine:
     from engines.paddle_engine import PaddleEngine
     from model.mixed_precision import UserError, half_precision  # imports Paddle, which takes seconds
     from model.yolact import Yolact
@@ -71,29 +73,30 @@ def _open_paddle(checkpoint, path, device, precision):
         dtype = half_precision() if precision == 'amp' else 'float32'
     except UserError as error:
         raise UserError(error) from None
+    assert checkpoint.classes is not None  # of a whole network
     return PaddleEngine(network, checkpoint.classes, device != 'cpu', dtype)
 
 
-def _read_onnx(path):
+def _read_onnx(path: Path) -> tuple[bytes, bytes | None]:
     """The network, and the net that re-scores its masks if there is one beside it."""
-    rescorer = rescorer_path(path)
-    for file in (path, rescorer):
+    mask_iou_net = mask_iou_net_path(path)
+    for file in (path, mask_iou_net):
         if file.exists() and not file.is_file():  # reading a pipe would wait
             raise UserError(f'{file}: is no file; check the name')
     try:
-        return path.read_bytes(), rescorer.read_bytes() if rescorer.exists() else None
+        return path.read_bytes(), mask_iou_net.read_bytes() if mask_iou_net.exists() else None
     except OSError as error:
         raise UserError(f'{path}: cannot be read ({error.strerror}); check the name') from None
 
 
-def model_files(model_path):
+def model_files(model_path: str | Path) -> list[Path]:
     """What a network is read from: list of Path."""
     path = Path(model_path)
     if path.is_dir():
         return [path / name for name in sorted(FILES) if (path / name).exists()]
-    return [file for file in (path, rescorer_path(path)) if file.exists()]
+    return [file for file in (path, mask_iou_net_path(path)) if file.exists()]
 
 
-def rescorer_path(path):
+def mask_iou_net_path(path: Path) -> Path:
     """Where the net is that re-scores the masks of a network: Path, of X.onnx X_mask_iou.onnx."""
     return path.with_name(f'{path.stem}_mask_iou.onnx')

@@ -5,9 +5,9 @@ It is written in operators that every runtime has, for those that have it not bu
 import numpy as np
 import paddle
 import paddle.nn.functional as F
-from paddle import nn
+from paddle import Tensor, nn
 
-TILE = 4  # pixels of output a side; F(4×4, 3×3), of which section 4.3 has the matrices
+TILE = 4  # output pixels a side; F(4×4, 3×3), of which section 4.3 has the matrices
 TO_INPUT = np.array([[4, 0, -5, 0, 1, 0], [0, -4, -4, 1, 1, 0], [0, 4, -4, -1, 1, 0],
                      [0, -2, -1, 2, 1, 0], [0, 2, -1, -2, 1, 0], [0, 4, 0, -5, 0, 1]])
 TO_KERNEL = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]) / 24
@@ -23,7 +23,7 @@ class WinogradConv(nn.Layer):
         conv: `nn.Conv2D` of a 3×3 kernel, stride 1 and padding 1.
     """
 
-    def __init__(self, conv):
+    def __init__(self, conv: nn.Conv2D) -> None:
         super().__init__()
         self.direct = conv
         kernel = np.einsum('ai,bj,ocij->abco', TO_KERNEL, TO_KERNEL, conv.weight.numpy().astype(np.float64))
@@ -31,10 +31,10 @@ class WinogradConv(nn.Layer):
         self._buffer('to_input', np.einsum('ai,bj->abij', TO_INPUT, TO_INPUT).reshape(POINTS, 1, 6, 6, 1))
         self._buffer('to_output', np.einsum('ia,jb->abij', TO_OUTPUT, TO_OUTPUT).reshape(POINTS, 1, TILE, TILE, 1))
 
-    def _buffer(self, name, value):
+    def _buffer(self, name: str, value: np.ndarray) -> None:
         self.register_buffer(name, paddle.to_tensor(value.astype(np.float32)), persistable=False)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         """float32 [n, channels in, h, w] to [n, channels out, h, w]."""
         height, width = x.shape[2:]
         if min(height, width) < MIN_SIDE:
@@ -53,20 +53,21 @@ class WinogradConv(nn.Layer):
         return made.transpose([0, 3, 1, 2])
 
 
-def use_winograd(layer):
+def use_winograd(layer: nn.Layer) -> None:
     """Have the convolutions in a layer computed so, where that is faster. It is good for prediction alone from then on.
 
     Args:
         layer: `nn.Layer`.
     """
     for name, part in layer.named_children():
-        if _fits(part):
+        if isinstance(part, nn.Conv2D) and _fits(part):
             setattr(layer, name, WinogradConv(part))
         else:
             use_winograd(part)
 
 
-def _fits(layer):
-    return (type(layer) is nn.Conv2D and min(layer.weight.shape[:2]) >= MIN_CHANNELS
+def _fits(layer: nn.Conv2D) -> bool:
+    """A 3×3 convolution of stride 1, padding 1 and many channels. Paddle keeps its settings in private attributes."""
+    return (min(layer.weight.shape[:2]) >= MIN_CHANNELS
             and (layer.weight.shape[2:], layer._stride, layer._padding) == ([3, 3], [1, 1], 1)
             and (layer._dilation, layer._groups) == ([1, 1], 1))

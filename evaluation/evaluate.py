@@ -7,7 +7,7 @@ from tqdm import tqdm
 from evaluation.average_precision import average_precision, judge
 from evaluation.error_analysis import errors_in_image
 from evaluation.results import to_coco
-from prediction.pipeline import in_batches, predict
+from prediction.pipeline import predict_dataset, split_into_batches
 from system.errors import UserError
 from system.worker_pool import parallel_map
 
@@ -24,7 +24,7 @@ def check_classes(dataset, classes):
     difference = dataset.classes.difference(classes)
     if difference:
         raise UserError(f'{dataset.annotations_path}: has other classes than the weights: '
-                              f'{difference}; give annotations and weights that belong together')
+                        f'{difference}; give annotations and weights that belong together')
 
 
 def evaluate(predictor, dataset, batch_size=1, max_images=None, workers=0, errors=None, progress=True):
@@ -45,7 +45,7 @@ def evaluate(predictor, dataset, batch_size=1, max_images=None, workers=0, error
     images, problems, evaluations = dataset.images[:max_images], [], []
     judging = ImageEvaluator(dataset, errors is not None)
     with tqdm(total=len(images), unit=' images', mininterval=1, disable=not progress) as bar:
-        for judged, left_out in predict(predictor, in_batches(images, batch_size), judging, workers):
+        for judged, left_out in predict_dataset(predictor, split_into_batches(images, batch_size), judging, workers):
             evaluations += _kept(judged, errors)
             problems += left_out
             bar.update(len(judged) + len(left_out))

@@ -18,8 +18,8 @@ from evaluation.average_precision import FIGURES, mean
 from evaluation.error_analysis import IOU, NOTHING, SCORE, match
 from system.files import replacing
 from system.worker_pool import parallel_map
-from visualization.curves import LOSSES, finite, smooth
-from visualization.drawing import colour
+from visualization.drawing import class_colour
+from visualization.training_log import LOSSES, moving_average, series
 
 TEMPLATE = Path(__file__).with_name('report.html')
 SIDE, QUALITY = 400, 60  # of an image in the gallery: pixels, and of its JPEG
@@ -38,7 +38,7 @@ def write_report(path, dataset, figures, errors, about, problems=(), steps=None,
         errors: `Errors`.
         about: dict of str, what was judged, in words.
         problems: list of str, lines on images that could not be judged.
-        steps: the training run's log, as `curves.read_log` returns it; None for none.
+        steps: the training run's log, as `read_training_log` returns it; None for none.
         workers: number of processes; 0 does it in this one.
     Raises:
         OSError: it cannot be written.
@@ -74,7 +74,8 @@ def _known(value):
 
 def _classes(classes, figures):
     """A dict for each class, with its figures by kind."""
-    return [{'id': id, 'name': name, 'objects': objects, 'colour': '#{2:02x}{1:02x}{0:02x}'.format(*colour(label)),
+    return [{'id': id, 'name': name, 'objects': objects,
+             'colour': '#{2:02x}{1:02x}{0:02x}'.format(*class_colour(label)),
              **{kind: _by_class(precision[:, :, label]) for kind, precision in figures.precision.items()}}
             for label, (id, name, objects) in enumerate(zip(classes.ids, classes.names, figures.objects, strict=True))]
 
@@ -97,14 +98,14 @@ def _curves(precision):
 
 def _training(steps):
     """Series of a run: dict of names to lists of steps and of values, of `POINTS` at most."""
-    series = {}
+    curves = {}
     for name in ('loss', *LOSSES, 'lr', 'box_ap', 'mask_ap'):
-        at, values = finite(steps, name)
+        at, values = series(steps, name)
         if at.size:
-            values = smooth(values) if name == 'loss' or name in LOSSES else values
+            values = moving_average(values) if name == 'loss' or name in LOSSES else values
             chosen = np.unique(np.linspace(0, len(at) - 1, POINTS).round().astype(int))
-            series[name] = [at[chosen].astype(int).tolist(), [float(f'{value:.4g}') for value in values[chosen]]]
-    return series
+            curves[name] = [at[chosen].astype(int).tolist(), [float(f'{value:.4g}') for value in values[chosen]]]
+    return curves
 
 
 def _card(dataset, errors):

@@ -126,7 +126,7 @@ def load_checkpoint(folder: str | Path, training: bool = False) -> Checkpoint:
         # A value may be as long as the file.
         problem = f'{error} is missing' if isinstance(error, KeyError) else str(error)[:200]
         raise UserError(f'{folder / META}: does not describe a network: {problem}; take the file that was saved '
-                              'with the weights') from None
+                        'with the weights') from None
     ema = _read_tensors(folder / EMA) if (folder / EMA).exists() else {}
     if ema and not training:
         _check_size(folder / EMA, config, ema)
@@ -139,7 +139,7 @@ def load_checkpoint(folder: str | Path, training: bool = False) -> Checkpoint:
         for name, value in values.items():
             if name not in tensors or value.shape != tensors[name].shape:
                 raise UserError(f'{folder / file}: its {name} belongs to other weights than {MODEL}; take the '
-                                      'one that was saved with it, or remove it to go on without it')
+                                'one that was saved with it, or remove it to go on without it')
     return Checkpoint(config, classes, tensors, velocity, ema=ema, **rest)
 
 
@@ -196,11 +196,11 @@ def restore(network: 'Yolact', checkpoint: Checkpoint, folder: str | Path, other
     for names, problem in ((wanted - tensors.keys(), 'lacks'), (tensors.keys() - wanted, 'has an unknown')):
         if names:
             raise UserError(f'{folder}: {problem} {sorted(names)[0]} ({len(names)} in all); '
-                                  f'is it a checkpoint of {network.config.backbone_name}?')
+                            f'is it a checkpoint of {network.config.backbone_name}?')
     for name, tensor in tensors.items():
         if list(tensor.shape) != list(state[name].shape):
             raise UserError(f'{folder}: {name} is {list(tensor.shape)}, the network has '
-                                  f'{list(state[name].shape)}; they must have the same classes and backbone')
+                            f'{list(state[name].shape)}; they must have the same classes and backbone')
     for name, tensor in tensors.items():
         state[name].set_value(tensor)
 
@@ -238,7 +238,7 @@ def _read_meta(path: Path) -> dict[str, Any]:
         meta = json.loads(path.read_text('utf-8'))
     except OSError as error:
         raise UserError(f'{path}: cannot be read ({error.strerror}); copy the checkpoint again or take another '
-                              'one') from None
+                        'one') from None
     except (ValueError, RecursionError) as error:
         raise UserError(f'{path}: is not the JSON of a checkpoint ({error}); copy it again') from None
     if not isinstance(meta, dict) or meta.get('format') != FORMAT:
@@ -272,4 +272,4 @@ def _check_size(path: Path, config: Config, tensors: dict[str, np.ndarray]) -> N
     weights = tensors.get('prediction_layers.0.conf_layer.weight')
     if weights is None or weights.shape[:1] != (outputs,):
         raise UserError(f'{path}: is not of the network of {META}, which has {config.anchors_per_cell} anchors a '
-                              f'cell and {config.num_classes} classes with background; copy both again')
+                        f'cell and {config.num_classes} classes with background; copy both again')

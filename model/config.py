@@ -8,9 +8,10 @@ MIN_SIZE, MAX_SIZE = 256, 1100
 BLOCKS = ('bottleneck', 'basic', 'darknet')
 SCORES = ('softmax', 'sigmoid')
 # Least and most of each number. A file that says more is damaged, and building it might take all memory.
-RANGES: dict[str, tuple[float, float]] = dict(depths=(1, 64), width=(1, 128), dcn_stages=(0, 4), dcn_interval=(1, 64), fpn_channels=(1, 512),
-              anchor_sizes=(1, 10_000), anchor_scales=(1, 10), aspect_ratios=(0.01, 100), num_classes=(2, 10_000),
-              input_size=(MIN_SIZE, MAX_SIZE), mask_dim=(1, 512))
+RANGES: dict[str, tuple[float, float]] = dict(
+    depths=(1, 64), width=(1, 128), dcn_stages=(0, 4), dcn_interval=(1, 64), fpn_channels=(1, 512),
+    anchor_sizes=(1, 10_000), anchor_scales=(1, 10), aspect_ratios=(0.01, 100), num_classes=(2, 10_000),
+    input_size=(MIN_SIZE, MAX_SIZE), mask_dim=(1, 512))
 FRACTIONS = ('anchor_sizes', 'aspect_ratios')
 LENGTHS = dict(depths=(4, 5), dcn_stages=(0, 5), anchor_sizes=(5, 5), aspect_ratios=(1, 10))
 

@@ -17,7 +17,7 @@ EVALUATION_SCORE_THRESHOLD = 0.05  # of the published evaluation
 class Detections:
     """The objects of one image, best box score first: what a prediction returns.
 
-    A mask is stored as the part of the image around its box, and is false outside it; `full_mask` has the whole image's.
+    A mask is stored as the part of the image around its box, and false outside it; see `full_mask`.
 
     Attributes:
         classes: int64 [n], from 0, without background.
@@ -80,7 +80,7 @@ class Detections:
 
 @dataclass(frozen=True, eq=False)
 class LowResolutionDetections:
-    """The objects of one image with low-resolution masks, at the size of the prototypes: cheaper to pass to processes.
+    """The objects of one image with masks at the size of the prototypes, which are cheaper to pass to processes.
 
     Attributes:
         classes, box_scores, mask_scores, boxes, size: as in `Detections`.

@@ -48,7 +48,7 @@ def find_sources(names: Iterable[str | Path]) -> Sources:
             continue
         if (address := _ADDRESS.match(name)) and not os.path.lexists(name):
             raise ImageError(f'{address[1]}://{address[2]}: addresses are not taken; download the file first, and '
-                               'name that')
+                             'name that')
         matches = [name] if os.path.lexists(name) else sorted(glob.glob(name, recursive=True))
         if not matches and glob.has_magic(name):
             raise ImageError(f'{name}: no file has such a name')

@@ -101,7 +101,7 @@ class VideoWriter:
     def _open(self, width: int, height: int) -> None:
         with self._as_image_errors():
             self._part = self._replacing.enter_context(replacing_path(self._path, '.mp4'))
-        codec = cv2.VideoWriter_fourcc(*'mp4v')
+        codec = cv2.VideoWriter.fourcc(*'mp4v')
         # The format knows no fraction such as 66.6667, which the average rate of a phone's video may be.
         rates = self._fps, float(round(self._fps))
         if not any(self._writer.open(_opencv_name(self._part), codec, rate, (width, height)) for rate in rates):

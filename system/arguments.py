@@ -78,3 +78,14 @@ def _int(text: str, minimum: int, maximum: int = MAX_INT) -> int:
     if value > maximum:
         raise argparse.ArgumentTypeError(f'{text} is more than {maximum}')
     return value
+
+
+class Renamed(argparse.Action):
+    """A flag that has another name now, in `const`: an error that says which. Help does not list it."""
+
+    def __init__(self, option_strings: list[str], dest: str, const: str) -> None:
+        super().__init__(option_strings, dest, nargs='?', const=const, help=argparse.SUPPRESS)
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: object,
+                 option_string: str | None = None) -> None:
+        parser.error(f'{option_string} is now {self.const}')

@@ -82,3 +82,9 @@ def _discard_if_unwritable(stream: TextIO) -> None:
 def _explain(error: OSError) -> str:
     file = f'{one_line(error.filename)}: ' if error.filename else ''
     return f'{file}{error.strerror}; check the path, its permissions and the room on the disk'
+
+
+def renamed(before: str, now: str) -> NoReturn:
+    """End a command that has another name now with a line that says which."""
+    print(f'{before} is now {now}', file=sys.stderr)
+    sys.exit(USER_ERROR)

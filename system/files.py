@@ -8,6 +8,7 @@ import errno
 import os
 import re
 import shutil
+import stat
 import time
 import uuid
 from collections.abc import Iterator
@@ -74,7 +75,8 @@ def replacing_folder(folder: str | Path) -> Iterator[Path]:
         OSError: it cannot be written, or what is there is not a folder.
     """
     folder = Path(os.path.abspath(folder))
-    if folder.exists() and not folder.is_dir():
+    mode = _mode(folder)
+    if mode is not None and not stat.S_ISDIR(mode):
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = _new_part(folder.parent)
@@ -115,11 +117,22 @@ def check_writable(path: str | Path) -> None:
 def _check_replaceable(path: str | Path) -> Path:
     """The path of a file, after checking that no folder or device would be replaced, and creating its folder."""
     path = Path(path)
-    if path.exists() and not path.is_file():
-        code = errno.EISDIR if path.is_dir() else errno.EEXIST
+    mode = _mode(path)
+    if mode is not None and not stat.S_ISREG(mode):
+        code = errno.EISDIR if stat.S_ISDIR(mode) else errno.EEXIST
         raise OSError(code, os.strerror(code), str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def _mode(path: Path) -> int | None:
+    """Type and permissions of what a path leads to, links followed; None if that is nothing."""
+    try:
+        return path.stat().st_mode
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return None
+        raise
 
 
 def _new_part(folder: Path, suffix: str = '') -> Path:

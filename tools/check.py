@@ -18,7 +18,7 @@ from data.augmentation import MIN_SIDE
 from data.coco import CocoDataset
 from data.ground_truth import ground_truth
 from data.images import ImageError, write_image
-from data.loader import MOST_OBJECTS
+from data.loader import MAX_OBJECTS
 from model.box_iou import box_iou
 from model.postprocess import Detections
 from system.command import run
@@ -127,8 +127,8 @@ def _check_image(dataset: CocoDataset, i: int) -> tuple[str | None, list[str]]:
         image.read()
     except ImageError as error:
         return str(error), []  # masks of the size that it claims to have might take all memory
-    if len(dataset.objects(i)) > MOST_OBJECTS:
-        return None, [one_line(f'{image.path}: has more than {MOST_OBJECTS} objects, too many to train on; cut it '
+    if len(dataset.objects(i)) > MAX_OBJECTS:
+        return None, [one_line(f'{image.path}: has more than {MAX_OBJECTS} objects, too many to train on; cut it '
                                'into tiles')]
     objects, names = ground_truth(dataset, i), dataset.classes.names
     warnings = [f'{_describe(objects, k, names)} is annotated twice' for k in _duplicates(objects)]

@@ -131,7 +131,7 @@ def _draw_prototypes(args: argparse.Namespace) -> tuple['Figure', list[str]]:
     from prediction import Predictor
     image = read_image(args.image)
     predictor = Predictor.open(args.model_path)
-    outputs, = predictor.forward([predictor.prepare(image)])
+    outputs, = predictor.forward([predictor.preprocess(image)])
     try:
         return draw_prototypes(image, outputs, predictor.classes.names), []
     except ValueError as error:

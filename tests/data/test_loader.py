@@ -3,9 +3,10 @@ import pytest
 
 from data.coco import CocoDataset
 from data.images import ImageError, write_image
-from data.loader import MOST_OBJECTS, Batches
+from data.loader import MAX_OBJECTS, Batches
+from model.box_iou import box_iou
 from model.config import preset
-from model.matcher import corners, iou
+from model.matcher import corners
 from tests.helpers.bad_annotations import annotation, content, many_objects, written
 from tools.shapes import write_dataset
 
@@ -46,12 +47,12 @@ def test_positives_overlap_the_objects_of_their_own_image(dataset):
     batch = batches[0]
     assigned = batch.assignment
     image, anchor = np.divmod(assigned.positives, assigned.labels.shape[1])
-    assert set(assigned.objects) == set(range(len(batch.boxes)))  # each is found by some anchor
-    np.testing.assert_array_equal(assigned.labels[image, anchor], batch.classes[assigned.objects] + 1)
-    overlaps = np.array([iou(batch.boxes[[thing]], batches.anchors[[where]])[0, 0]
-                         for thing, where in zip(assigned.objects, anchor)])
+    assert set(assigned.matched) == set(range(len(batch.boxes)))  # each is found by some anchor
+    np.testing.assert_array_equal(assigned.labels[image, anchor], batch.classes[assigned.matched] + 1)
+    overlaps = np.array([box_iou(batch.boxes[[thing]], batches.anchors[[where]])[0, 0]
+                         for thing, where in zip(assigned.matched, anchor)])
     assert (overlaps >= 0.5).mean() > 0.7
-    assert np.all(np.diff(image[np.argsort(assigned.objects, kind='stable')]) >= 0)
+    assert np.all(np.diff(image[np.argsort(assigned.matched, kind='stable')]) >= 0)
 
 
 def test_masks_fill_their_boxes(dataset):
@@ -135,7 +136,7 @@ def test_a_image_of_too_many_objects_is_named_and_another_one_takes_its_place(tm
     for name in ('7.jpg', '8.jpg'):
         write_image(tmp_path / name, np.zeros((60, 80, 3), np.uint8))
     config = preset('resnet18dcn_half', num_classes=2, input_size=256)
-    for number, others in ((MOST_OBJECTS, 0), (MOST_OBJECTS + 1, 1)):
+    for number, others in ((MAX_OBJECTS, 0), (MAX_OBJECTS + 1, 1)):
         records = [*many_objects(number), annotation(0, image_id=8)]
         dataset = CocoDataset(written(tmp_path / 'many.json', content(records)), tmp_path)
         batch = Batches(dataset, config, 2, augmentation='light')[0]

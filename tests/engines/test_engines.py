@@ -11,26 +11,27 @@ from pathlib import Path
 import numpy as np
 import paddle
 import pytest
-from test_detection import made_outputs
 
 import export
 from data.images import find_images, read_image
 from engines.errors import EngineError
-from engines.export import _compare, to_onnx
+from engines.export import Part, _compare, to_onnx
 from engines.nms_layer import FastNMS
 from engines.onnx_engine import OnnxEngine
 from engines.paddle_engine import PaddleEngine
-from engines.selection import open_engine, rescorer_path
+from engines.selection import mask_iou_net_path, open_engine
 from model.checkpoint import Checkpoint, save_checkpoint, tensors_of
 from model.classes import Classes
 from model.config import preset
 from model.nms import fast_nms
 from model.yolact import Yolact
-from prediction.predictor import Predictor
+from prediction import Predictor
+from system.command import exit_status
 from system.errors import UserError
 from tests.helpers import ROOT
 from tests.helpers.golden import NETWORKS, assert_same_detections, golden, inputs
 from tests.helpers.networks import SMALL, golden_network
+from tests.helpers.outputs import made_outputs, unfiltered
 
 SHIPPED = ROOT / 'weights/shapes.pd'
 IMAGES = find_images(ROOT / 'images/test')
@@ -88,20 +89,20 @@ def assert_alike(found, expected):
 
 
 def paddle_seen(weights):
-    return seen(Predictor(weights, 'cpu', 'paddle', score_threshold=0.3))
+    return seen(Predictor.open(weights, 'cpu', 'paddle', score_threshold=0.3))
 
 
 @needs_onnx
 def test_golden_detections_through_onnx_runtime(name, network):
     checkpoint = Checkpoint(network.config, classes(network.config), tensors_of(network))
     engine = OnnxEngine(*to_onnx(checkpoint, 'golden', winograd=True), 'golden')
-    found, = Predictor.of(engine)([inputs.image(480, 640)])
+    found, = unfiltered(Predictor(engine), inputs.image(480, 640))
     assert_same_detections(found, golden(name), swapped=1 if name == 'darknet53' else 0)
     assert (engine.config, engine.classes) == (checkpoint.config, checkpoint.classes)
 
 
 def test_golden_detections_through_a_compiled_network(name, network):
-    found, = Predictor.of(PaddleEngine(network, None, compiled=True))([inputs.image(480, 640)])
+    found, = unfiltered(Predictor(PaddleEngine(network, None, compiled=True)), inputs.image(480, 640))
     assert_same_detections(found, golden(name), swapped=1 if name == 'darknet53' else 0)
 
 
@@ -113,12 +114,12 @@ def test_a_checkpoint_is_exported_once_and_does_without_paddle_from_then_on(weig
         run = subprocess.run([sys.executable, '-c', code, *flags], cwd=ROOT, capture_output=True, text=True)
         assert (run.returncode, run.stderr) == (0, '')
         assert run.stdout.splitlines()[-1] == imported
-    assert_alike(seen(Predictor(weights, 'cpu', score_threshold=0.3)), paddle_seen(weights))
+    assert_alike(seen(Predictor.open(weights, 'cpu', score_threshold=0.3)), paddle_seen(weights))
 
 
 @pytest.mark.parametrize('engine', [pytest.param('onnx', marks=needs_onnx), 'paddle'])
 def test_the_same_image_gives_the_same_bits(engine):
-    one, other = (seen(Predictor(SHIPPED, 'cpu', engine)) for _ in range(2))
+    one, other = (seen(Predictor.open(SHIPPED, 'cpu', engine)) for _ in range(2))
     for found, again in zip(one, other, strict=True):
         for name in ('classes', 'boxes', 'box_scores', 'mask_scores'):
             np.testing.assert_array_equal(getattr(found, name), getattr(again, name))
@@ -161,7 +162,7 @@ def test_a_cache_that_is_damaged_or_of_other_weights_is_made_again(weights, spoi
     open_engine(weights, 'cpu')
     good = cache_of(weights).stat().st_size
     spoil(cache_of(weights))
-    assert_alike(seen(Predictor(weights, 'cpu', score_threshold=0.3)), paddle_seen(weights))
+    assert_alike(seen(Predictor.open(weights, 'cpu', score_threshold=0.3)), paddle_seen(weights))
     with zipfile.ZipFile(cache_of(weights)) as archive:
         assert archive.testzip() is None
     assert cache_of(weights).stat().st_size == pytest.approx(good, rel=1e-3)
@@ -177,7 +178,7 @@ def test_other_weights_in_the_same_place_are_seen(weights):
 @needs_onnx
 def test_a_place_that_cannot_be_written_to_is_no_error(weights):
     cache_of(weights).mkdir()
-    assert_alike(seen(Predictor(weights, 'cpu', score_threshold=0.3)), paddle_seen(weights))
+    assert_alike(seen(Predictor.open(weights, 'cpu', score_threshold=0.3)), paddle_seen(weights))
     assert list(cache_of(weights).iterdir()) == []
 
 
@@ -185,9 +186,9 @@ def test_a_place_that_cannot_be_written_to_is_no_error(weights):
 def test_an_onnx_file_stands_for_its_checkpoint(tmp_path):
     assert export.main(['--model_path', str(SHIPPED), '--out', str(tmp_path / 'new/mine.onnx')]) == 0
     assert sorted(path.name for path in (tmp_path / 'new').iterdir()) == ['mine.onnx', 'mine_mask_iou.onnx']
-    predictor = Predictor(tmp_path / 'new/mine.onnx', score_threshold=0.3)
+    predictor = Predictor.open(tmp_path / 'new/mine.onnx', score_threshold=0.3)
     assert_alike(seen(predictor), paddle_seen(SHIPPED))
-    assert predictor.classes == Predictor(SHIPPED, 'cpu', 'paddle').classes
+    assert predictor.classes == Predictor.open(SHIPPED, 'cpu', 'paddle').classes
 
 
 @needs_onnx
@@ -198,7 +199,7 @@ def test_the_program_of_the_docs_finds_what_the_scripts_find(tmp_path):
     run = subprocess.run([sys.executable, '-I', 'program.py', 'x.onnx', IMAGES[0]], cwd=tmp_path,
                          capture_output=True, text=True)
     assert (run.returncode, run.stderr) == (0, '')
-    predictor = Predictor(SHIPPED, 'cpu')
+    predictor = Predictor.open(SHIPPED, 'cpu')
     found, = predictor([read_image(IMAGES[0])])
     found = found.select((found.box_scores > 0.3) & np.array([mask.any() for mask in found.masks]))
     lines = run.stdout.splitlines()
@@ -219,7 +220,7 @@ def test_bfloat16_finds_nearly_the_same():
         with pytest.raises(UserError, match='this CPU does not compute in bfloat16'):
             open_engine(SHIPPED, 'cpu', precision='bf16')
         return
-    whole, half = (seen(Predictor(SHIPPED, 'cpu', precision=precision, score_threshold=0.7))
+    whole, half = (seen(Predictor.open(SHIPPED, 'cpu', precision=precision, score_threshold=0.7))
                    for precision in ('fp32', 'bf16'))
     for ours, theirs in zip(half, whole):
         assert abs(len(ours) - len(theirs)) <= 2
@@ -266,15 +267,16 @@ def test_paddle_inference_takes_the_exported_folder(tmp_path, capfd):
 
 def test_an_export_that_gives_other_numbers_fails():
     rng = np.random.default_rng(0)
-    outputs, right = ('boxes', 'prototypes'), [rng.random((2, 5, 4)), rng.random((2, 3, 3, 2))]
-    _compare(right, right, outputs)
+    right = [rng.random((2, 5, 4)), rng.random((2, 3, 3, 2))]
+    part = Part(None, 'images', np.zeros(0), right, ('boxes', 'prototypes'))
+    _compare(right, part)
     for wrong in ([right[0] + 2e-4, right[1]], [right[0], right[1] * np.nan]):
         with pytest.raises(EngineError, match='gives other (boxes|prototypes) than Paddle'):
-            _compare(wrong, right, outputs)
+            _compare(wrong, part)
 
 
 def complaint(capsys, *flags):
-    assert export.main([str(flag) for flag in flags]) == 2
+    assert exit_status(export.main, [str(flag) for flag in flags]) == 2
     out, err = capsys.readouterr()
     assert (out, err.count('\n')) == ('', 1)
     return err.removeprefix('export.py: error: ')
@@ -294,7 +296,7 @@ def test_what_cannot_be_exported_is_refused_in_one_line(tmp_path, capsys):
 
 
 def test_an_export_that_fails_leaves_nothing(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr('engines.export.CLOSE', 0)
+    monkeypatch.setattr('engines.export.TOLERANCE', 0)
     out = tmp_path / 'new/x'
     assert 'gives other ' in complaint(capsys, '--model_path', SHIPPED, '--format', 'paddle', '--out', out)
     assert list((tmp_path / 'new').iterdir()) == []
@@ -304,16 +306,16 @@ def test_an_export_that_fails_leaves_nothing(tmp_path, capsys, monkeypatch):
 def test_a_folder_that_takes_no_file_is_named(tmp_path, capsys):
     (tmp_path / 'file').touch()
     out = tmp_path / 'file/x.onnx'
-    assert complaint(capsys, '--model_path', SHIPPED, '--out', out).startswith(f'{out}: cannot be written')
+    assert complaint(capsys, '--model_path', SHIPPED, '--out', out).startswith(f'{tmp_path / "file"}: File exists')
 
 
 @needs_onnx
 @pytest.mark.parametrize('content, message', [
     (b'', 'not as export.py wrote it'), (b'x' * 1000, 'not as export.py wrote it'),
     ('nms', 'was exported --with_nms, for other programs; export it without'),
-    ('alone', 'the net that re-scores is not beside it'),
-    ('rescorer', 're-scores the masks of a network; name that one'),
-    ('mixed', 'is of other weights than the file beside it that re-scores its masks; export both again')])
+    ('alone', 'the mask-IoU net is not beside it'),
+    ('rescorer', 'is the mask-IoU net of a network; name that one'),
+    ('mixed', 'is of other weights than the mask-IoU net beside it; export both again')])
 def test_onnx_files_that_are_not_ours_are_refused_in_one_line(tmp_path, content, message):
     path = tmp_path / 'x.onnx'
     if isinstance(content, bytes):
@@ -322,7 +324,7 @@ def test_onnx_files_that_are_not_ours_are_refused_in_one_line(tmp_path, content,
         network, rescorer = to_onnx(small_checkpoint(), 'small', with_nms=content == 'nms')
         path.write_bytes(rescorer if content == 'rescorer' else network)
     if content == 'mixed':  # the same network, after some more training
-        rescorer_path(path).write_bytes(to_onnx(small_checkpoint(seed=1), 'small')[1])
+        mask_iou_net_path(path).write_bytes(to_onnx(small_checkpoint(seed=1), 'small')[1])
     with pytest.raises(UserError) as caught:
         open_engine(path)
     assert str(caught.value).startswith(f'{path}: ') and '\n' not in str(caught.value)
@@ -337,7 +339,7 @@ def test_onnx_files_that_are_not_ours_are_refused_in_one_line(tmp_path, content,
 def test_an_onnx_file_that_is_described_otherwise_than_it_is_is_refused_in_one_line(tmp_path, change):
     import onnx
     checkpoint, path = small_checkpoint(), tmp_path / 'x.onnx'
-    for file, content in zip((path, rescorer_path(path)), to_onnx(checkpoint, 'small')):
+    for file, content in zip((path, mask_iou_net_path(path)), to_onnx(checkpoint, 'small')):
         model = onnx.load_from_string(content)
         described = {one.key: one.value for one in model.metadata_props}
         if change is None:

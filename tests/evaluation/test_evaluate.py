@@ -13,7 +13,7 @@ from evaluation.evaluate import check_classes, evaluate, evaluate_results
 from evaluation.results import to_coco
 from model.classes import Classes
 from model.postprocess import Detections
-from prediction.pipeline import in_batches, predict
+from prediction.pipeline import predict_dataset, split_into_batches
 from system.errors import UserError
 from tests.helpers.ground_truth import ground_truth
 from tests.helpers.squares import A, B, write_squares
@@ -109,7 +109,7 @@ def test_images_that_cannot_be_used_count_as_empty(tmp_path, workers):
 
 def test_predictions_come_soon_and_images_are_not_read_long_before(shapes):
     predictor = Perfect(shapes)
-    predictions = predict(predictor, in_batches(shapes.images, 2), lambda image, found: (image, found))
+    predictions = predict_dataset(predictor, split_into_batches(shapes.images, 2), lambda image, found: (image, found))
     ((first, found), (second, _)), problems = next(predictions)
     assert (first, second, problems) == (*shapes.images[:2], [])
     assert len(found) == len(ground_truth(shapes, 0))
@@ -130,7 +130,7 @@ def test_the_next_images_go_through_the_network_while_the_last_are_sorted_out(sh
         def detect(self, outputs, size):
             assert self.seen.wait(10)  # the first image waits here for the second
             return super().detect(outputs, size)
-    assert len(list(predict(Slow(shapes), in_batches(shapes.images, 1), lambda *found: found))) == len(shapes)
+    assert len(list(predict_dataset(Slow(shapes), split_into_batches(shapes.images, 1), lambda *found: found))) == len(shapes)
 
 
 def test_results_of_a_file_get_the_figures_that_they_got_without_one(shapes):

@@ -26,7 +26,7 @@ from tests.helpers import ROOT
 from tests.helpers.ground_truth import ground_truth
 from tests.helpers.networks import SMALL
 from tools.shapes import write_split
-from visualization.drawing import colour
+from visualization.drawing import class_colour
 
 EVIL = '</script><script>document.title="evil"</script><img src=x onerror="document.title=1">&amp;"\''
 BROWSERS = ('chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable')
@@ -94,7 +94,7 @@ def test_the_page_holds_the_figures(page, shapes):
         assert (one['id'], one['name']) == (shapes.classes.ids[label], shapes.classes.names[label])
         assert one['mask']['AP'] == pytest.approx(figures.by_class['mask'][label], abs=6e-5)
         assert one['objects'] == figures.objects[label]
-        assert bytes.fromhex(one['colour'][1:]) == bytes(colour(label)[::-1])
+        assert bytes.fromhex(one['colour'][1:]) == bytes(class_colour(label)[::-1])
     absent = content['classes'][-1]
     assert (absent['objects'], absent['mask']['AP'], absent['mask']['large']) == (0, None, None)
     assert sum(number for *_, number in content['pairs']) == errors.pairs.total()

@@ -2,14 +2,15 @@
 
 Everything here is numpy only and bit-for-bit repeatable (``RandomState`` streams are frozen), so any
 framework can build exactly the network, the image and the ground truth that the golden numbers were
-computed from. ``golden.py`` in the folder above says what each golden file holds.
+computed from. ``tests/helpers/golden.py`` says what each golden file holds.
 """
 import zlib
+from typing import Any
 
 import numpy as np
 
 
-def weight(name, shape, seed=0):
+def weight(name: str, shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
     """The value of one parameter or buffer, a function of its name in the public PyTorch checkpoint.
 
     Args:
@@ -42,7 +43,7 @@ def weight(name, shape, seed=0):
     raise ValueError(f"no rule for {name} {shape}")
 
 
-def image(height, width, seed=0):
+def image(height: int, width: int, seed: int = 0) -> np.ndarray:
     """A smooth, colourful test image. Returns uint8 array [height, width, 3], channels in BGR order."""
     rng = np.random.RandomState(1000 + seed)
     y, x = np.mgrid[0:height, 0:width].astype(np.float64)
@@ -59,14 +60,14 @@ def image(height, width, seed=0):
     return np.clip(out, 0, 255).astype(np.uint8)
 
 
-def targets(size, batch, seed=0, num_classes=80):
+def targets(size: int, batch: int, seed: int = 0, num_classes: int = 80) -> list[dict[str, Any]]:
     """Ground truth for a training batch: ellipses.
 
     Args:
         size: side of the square network input, in pixels.
         batch: number of images. The last image's last object is a crowd.
     Returns:
-        list of dicts, one an image: ``boxes`` float32 [n, 4], x0 y0 x1 y1 relative to the image;
+        One dict per image: ``boxes`` float32 [n, 4], x0 y0 x1 y1 relative to the image;
         ``labels`` int64 [n], 0-based classes without background; ``masks`` float32 [n, size, size] of 0
         and 1; ``num_crowds``, how many objects at the end of the lists are crowds.
     """
@@ -90,13 +91,14 @@ def targets(size, batch, seed=0, num_classes=80):
     return out
 
 
-def sample(array, count=2000, seed=0):
+def sample(array: np.ndarray, count: int = 2000, seed: int = 0) -> np.ndarray:
     """``count`` entries of an array at repeatable places, as float64 [count]."""
     flat = np.asarray(array, np.float64).reshape(-1)
     return flat[np.random.RandomState(3000 + seed).randint(0, flat.size, count)]
 
 
-def predictions(num_priors, proto_size, seed=0, num_classes=81, mask_dim=32, candidates=1500):
+def predictions(num_priors: int, proto_size: int, seed: int = 0, num_classes: int = 81, mask_dim: int = 32,
+                candidates: int = 1500) -> dict[str, np.ndarray]:
     """Network outputs for testing what follows the network: decoding, NMS and mask assembly.
 
     Args:

@@ -1,4 +1,3 @@
-import functools
 
 import numpy as np
 import paddle
@@ -8,40 +7,16 @@ from pycocotools import mask as coco_mask
 
 from model import postprocess as detection
 from model.anchors import anchors
-from model.boxes import decode
 from model.config import preset
 from model.postprocess import Detections
 from tests.helpers.golden import NETWORKS, assert_same_detections, golden, inputs
+from tests.helpers.outputs import made_outputs, mask_iou_net
 
 
 def detect(*arguments, mask_iou=None, **keywords):
     """Detections of the network's outputs, re-scored if there is a net for that."""
     small = detection.postprocess(*arguments, **keywords)
     return (small.rescored(mask_iou(small.pasted_masks())) if mask_iou and len(small.masks) else small).upsample()
-
-
-def mask_iou_net(masks):
-    """The mask-IoU net with golden weights: float32 [n, 1, h, w] → [n, classes]."""
-    x = paddle.to_tensor(masks)
-    channels = (1, 8, 16, 32, 64, 128, 80)
-    for layer in range(6):
-        kernel, stride = (1, 1) if layer == 5 else (3, 2)
-        name = f'maskiou_net.maskiou_net.{2 * layer}'
-        weight = inputs.weight(f'{name}.weight', (channels[layer + 1], channels[layer], kernel, kernel))
-        bias = inputs.weight(f'{name}.bias', (channels[layer + 1],))
-        x = F.relu(F.conv2d(x, paddle.to_tensor(weight), paddle.to_tensor(bias), stride=stride))
-    return x.max((2, 3)).numpy()
-
-
-@functools.lru_cache
-def made_outputs(name):
-    """Arguments of `detect` that the golden detections `made_*` come from."""
-    config = preset(name)
-    cells = anchors(config)
-    made = inputs.predictions(len(cells), config.prototype_size)
-    boxes = decode(paddle.to_tensor(made['loc']), paddle.to_tensor(cells)).numpy()
-    return dict(boxes=boxes, scores=made['conf'], coefficients=made['mask'], prototypes=made['proto'],
-                size=(301, 427), mask_iou=mask_iou_net if config.rescore_masks else None)
 
 
 def one_object(box, size, prototypes, coefficients=(1.0,)):

@@ -15,7 +15,6 @@ import paddle
 import pytest
 from PIL import Image
 
-from data import coco, labelme
 from data.coco import CocoDataset
 from data.images import ImageError
 from model.checkpoint import Checkpoint, save_checkpoint, tensors_of
@@ -24,11 +23,12 @@ from model.config import preset
 from model.yolact import Yolact
 from prediction.sources import find_sources
 from prediction.video import Video
+from system.command import exit_status
 from tests.helpers import ROOT
 from tests.helpers.bad_annotations import BAD, ODD, WRONG, annotation, category, content, image, many_objects, written
-from tests.helpers.bad_images import write_bad_images, write_what_is_no_file
+from tests.helpers.bad_images import write_bad_images, write_non_files
 from tests.helpers.networks import SMALL
-from visualization import drawing as visualize
+from tools import check, convert, visualize
 
 CATEGORIES = [category(id, f'kind {id}') for id in range(3, 11)]
 pytestmark = pytest.mark.filterwarnings('ignore::PIL.Image.DecompressionBombWarning')  # as pytest lets all through
@@ -254,39 +254,37 @@ def test_100_000_objects_in_a_image_cost_no_more_than_that_image(script, photos,
 # The programs of data/ and what reads one file alone, in this process: there are many bad files, and each is soon told.
 
 def test_a_look_at_bad_images_names_all_of_them(images, tmp_path, capsys):
-    assert coco.main(['check', str(images.annotations), str(images.folder), '--samples', str(tmp_path / 's.jpg'),
-                      '--all']) == 1
+    assert check.main([str(images.annotations), str(images.folder), '--samples', str(tmp_path / 's.jpg'), '--all']) == 1
     lines = capsys.readouterr().out.splitlines()
     start = lines.index(f'Images that cannot be used: {len(images.bad)}')
     assert_all_are_named(lines[start + 1:start + 1 + len(images.bad)], images, images.bad)
-    assert f'Some images with their objects are in {tmp_path}/s.jpg: look at them' in lines
+    assert f'Sample images with their ground truth are in {tmp_path}/s.jpg: look at them' in lines
 
 
 def test_a_look_at_bad_annotations_names_all_of_them(bad_annotations, photos, tmp_path, capsys):
     flags = [str(photos), '--samples', str(tmp_path / 's.jpg'), '--all']
-    assert coco.main(['check', str(bad_annotations), *flags]) == 1
+    assert check.main([str(bad_annotations), *flags]) == 1
     out = capsys.readouterr().out
     assert f'Annotations that are left out: {len(BAD)}\n' in out
     for id, (_, reason) in enumerate(BAD.values()):
         assert re.search(rf'annotation {id} is left out: .*{reason}', out)
 
 
-@pytest.mark.parametrize('program', ['coco', 'samples', 'anchors'])
+@pytest.mark.parametrize(('tool', 'command'), [(check, []), (visualize, ['samples']), (visualize, ['anchors'])])
 @pytest.mark.parametrize('name', WRONG)
-def test_programs_refuse_annotations_that_are_wrong_as_a_whole(program, name, photos, tmp_path, capsys):
+def test_programs_refuse_annotations_that_are_wrong_as_a_whole(tool, command, name, photos, tmp_path, capsys):
     bad, reason = WRONG[name]
     path = written(tmp_path / 'wrong.json', bad)
-    main, command = (coco.main, 'check') if program == 'coco' else (visualize.main, program)
-    assert main([command, str(path), str(photos)]) == 2
+    assert exit_status(tool.main, [*command, str(path), str(photos)]) == 2
     line, = capsys.readouterr().err.splitlines()
-    assert line.startswith(f'data.{main.__module__[5:]}: error: {path}: ') and re.search(reason, line)
+    assert line.startswith(f'{tool.__name__}: error: {path}: ') and re.search(reason, line)
 
 
 def test_bad_images_become_no_annotations(images, tmp_path, capsys):
     """Those that do not say how large they are: they are to be read for it."""
     for name in images.bad | images.good:
         written(tmp_path / f'{name}.json', {'shapes': [], 'imagePath': str(images.folder / name)})
-    assert labelme.main([str(tmp_path), '--out', str(tmp_path / 'out/all.json')]) == 1
+    assert convert.main([str(tmp_path), '--out', str(tmp_path / 'out/all.json')]) == 1
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == len(images.bad)
     for name, reason in images.bad.items():
@@ -313,9 +311,9 @@ def test_bad_label_files_are_named_and_the_good_ones_taken(photos, tmp_path, cap
     (folder / '7.jpg').write_bytes((photos / '7.jpg').read_bytes())
     good = {'label': 'x', 'points': [[1, 2], [30, 2], [9, 9]]}
     written(folder / 'good.json', {'shapes': [good], 'imagePath': '7.jpg'})
-    for number, path in enumerate(write_what_is_no_file(tmp_path)):
+    for number, path in enumerate(write_non_files(tmp_path)):
         (tmp_path / path).rename(folder / f'{number}.json')
-    assert labelme.main([str(folder), '--out', str(tmp_path / 'all.json')]) == 1
+    assert convert.main([str(folder), '--out', str(tmp_path / 'all.json')]) == 1
     lines = capsys.readouterr().err.splitlines()
     told = {line.removeprefix(f'{folder}/').partition('.json: ')[0] for line in lines}
     assert len(lines) == len(told) and told == {*ODD_LABELS, *'01234'}

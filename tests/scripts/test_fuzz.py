@@ -19,7 +19,7 @@ from pycocotools import mask as mask_api
 
 from data.coco import CocoDataset
 from data.images import ImageError, read_image
-from data.labelme import read_labelme, to_coco
+from data.labelme import read_labelme
 from data.masks import encode, rasterise
 from evaluation.results import read_results
 from model.checkpoint import Checkpoint, halve, load_checkpoint, restore, save_checkpoint, tensors_of
@@ -30,7 +30,9 @@ from system.errors import UserError
 from tests.helpers.bad_annotations import annotation, content, written
 from tests.helpers.networks import SMALL
 from tests.helpers.squares import SIDE, A, write_squares
-from visualization.curves import draw_curves, read_log
+from tools.convert import convert_labelme
+from visualization.curves import draw_curves
+from visualization.training_log import read_training_log
 
 MORE = int(os.environ.get('FUZZ', 0))
 SLOW = 25  # seconds; images that claim the most pixels there may be take ten
@@ -322,7 +324,7 @@ def test_files_of_labelme_that_are_odd(scratch, odd):
     (folder / 'image.png').write_bytes(IMAGES['PNG'])
     (folder / 'labels.json').write_bytes(odd)
     outcome(lambda: read_labelme(folder / 'labels.json'), (UserError, ImageError))
-    content, problems = to_coco([folder / 'labels.json'])
+    content, problems = convert_labelme([folder / 'labels.json'], folder)
     assert all(line.isprintable() and len(line) < LONGEST for line in problems)
     assert len(content['images']) + len(problems) > 0
     if content['images'] and content['categories']:
@@ -339,13 +341,13 @@ LINES = '\n'.join(map(json.dumps, LOG)).encode()
 @given(odd=st.one_of(changed(LOG).map(lambda odd: '\n'.join(map(json.dumps, odd)).encode()), damaged(LINES)))
 def test_logs_that_are_odd(scratch, odd):
     (scratch / 'log.jsonl').write_bytes(odd)
-    outcome(lambda: read_log(scratch / 'log.jsonl'), UserError)
+    outcome(lambda: read_training_log(scratch / 'log.jsonl'), UserError)
 
 
 @examples(5)
 @given(odd=changed(LOG))
 def test_logs_that_are_odd_are_drawn(scratch, odd):
     (scratch / 'log.jsonl').write_bytes('\n'.join(map(json.dumps, odd)).encode())
-    steps = outcome(lambda: read_log(scratch / 'log.jsonl'), UserError)
+    steps = outcome(lambda: read_training_log(scratch / 'log.jsonl'), UserError)
     if steps:
         draw_curves(steps, 'odd').savefig(io.BytesIO(), dpi=20)

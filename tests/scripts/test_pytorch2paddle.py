@@ -13,11 +13,14 @@ import pytest
 from model.checkpoint import load_checkpoint, restore
 from model.classes import COCO
 from model.config import preset
+from model.parameter_names import public_name
 from model.yolact import Yolact
-from prediction.predictor import Predictor
+from prediction import Predictor
+from system.command import exit_status
+from system.errors import UserError
 from tests.helpers import GOLDEN, ROOT
 from tests.helpers.golden import NETWORKS, assert_same_detections, golden, inputs
-from tests.helpers.networks import public_name
+from tests.helpers.outputs import unfiltered
 
 converter = importlib.import_module('1_pytorch2paddle')
 
@@ -68,7 +71,7 @@ def run(*arguments, folder):
 
 def refusal(capsys, *arguments):
     """The one line that the converter says when it exits with 2."""
-    assert converter.main([str(argument) for argument in arguments]) == 2
+    assert exit_status(converter.main, [str(argument) for argument in arguments]) == 2
     said = capsys.readouterr()
     assert said.out == '' and said.err.count('\n') == 1
     return said.err
@@ -106,9 +109,9 @@ def test_a_converted_network_finds_what_the_public_one_does(torch, tmp_path, nam
     out = f'pretrained_{name}'
     assert done.stdout.splitlines()[-1] == f'next: python demo.py --model_path={out}'
     assert sorted(os.listdir(tmp_path)) == [out, 'public.pth']
-    predictor = Predictor(tmp_path / out, 'cpu')
+    predictor = Predictor.open(tmp_path / out, 'cpu')
     assert predictor.classes == COCO
-    found, = predictor([inputs.image(480, 640)])
+    found, = unfiltered(predictor, inputs.image(480, 640))
     assert_same_detections(found, golden(name), swapped=swapped)
 
 
@@ -151,14 +154,14 @@ def test_another_set_of_tensors_is_refused(change, complaint):
     state.pop(change.get('drop'), None)
     if 'add' in change:
         state[change['add']] = np.zeros(5, np.float32)
-    with pytest.raises(ValueError) as refused:
+    with pytest.raises(UserError) as refused:
         checkpoint_of(state)
     assert str(refused.value) == f'some.pth: taken for resnet50, but {complaint}'
 
 
 def test_of_many_wrong_tensors_three_are_named():
     state = numbered(shapes('resnet50'))
-    with pytest.raises(ValueError) as refused:
+    with pytest.raises(UserError) as refused:
         checkpoint_of(state, '--backbone_name=resnet50dcn')
     where = 'backbone.layers.1.0.conv2'
     lacking = [f'{where}.bias', f'{where}.conv_offset_mask.weight', f'{where}.conv_offset_mask.bias']
@@ -195,7 +198,7 @@ def test_names_that_do_not_fit_are_refused(tmp_path, count, content, complaint):
     if content is not None:
         (tmp_path / 'names.txt').write_bytes(content)
         arguments = [f'--classes={tmp_path / "names.txt"}']
-    with pytest.raises(ValueError) as refused:
+    with pytest.raises(UserError) as refused:
         described(count, *arguments)
     assert complaint in str(refused.value)
 
@@ -257,12 +260,12 @@ def test_a_backbone_file_goes_where_training_finds_it(torch, tmp_path):
 
 
 def test_a_backbone_takes_no_flags_of_a_detector():
-    with pytest.raises(ValueError, match='some.pth: only a backbone, .*--input_size'):
+    with pytest.raises(UserError, match='some.pth: only a backbone, .*--input_size'):
         checkpoint_of(imagenet(numbered(shapes('resnet50'))), '--input_size=400')
 
 
 def test_another_network_is_refused():
-    with pytest.raises(ValueError, match='some.pth: of no network known here; those are resnet50dcn, '):
+    with pytest.raises(UserError, match='some.pth: of no network known here; those are resnet50dcn, '):
         checkpoint_of({'features.0.weight': np.zeros((64, 3, 3, 3), np.float32)})
 
 

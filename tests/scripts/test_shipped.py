@@ -7,7 +7,7 @@ import demo
 from data.coco import CocoDataset
 from data.images import find_images, read_image
 from evaluation.evaluate import evaluate
-from prediction.predictor import Predictor
+from prediction import Predictor
 from tests.helpers import ROOT
 from tools.shapes import write_dataset
 
@@ -21,7 +21,7 @@ def test_it_is_small_enough_to_come_along():
 def test_it_finds_shapes_that_it_has_never_seen(tmp_path):
     write_dataset(tmp_path, seed=77, train=0, val=40, test=0)
     dataset = CocoDataset(tmp_path / 'annotations/instances_val.json', tmp_path / 'val')
-    figures, problems = evaluate(Predictor(MODEL, 'cpu', score_threshold=0.05), dataset)
+    figures, problems = evaluate(Predictor.open(MODEL, 'cpu', score_threshold=0.05), dataset)
     assert not problems
     assert figures.mask['AP'] > 0.5 and figures.box['AP'] > 0.58 and figures.mask['AP50'] > 0.82
 

@@ -99,7 +99,7 @@ def stop(folder, out, ready, number=signal.SIGKILL, flags=()):
 
 def done(out):
     """How many pieces a run that was stopped has done for good."""
-    return len(parts(out).pieces()) if list(out.glob('.all_results.json.*.parts')) else 0
+    return len(parts(out).finished()) if list(out.glob('.all_results.json.*.parts')) else 0
 
 
 def test_a_run_that_is_stopped_again_and_again_writes_the_same_bytes(folder, whole, tmp_path):

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable
 
@@ -15,6 +16,7 @@ from tests.helpers import ROOT, wait_until
 
 ENVIRONMENT = {**os.environ, 'PYTHONPATH': str(ROOT)}
 ENVIRONMENT.pop('PADDLE_TRAINER_ID', None)
+TIMEOUT = 40  # seconds that a program may take
 WAIT = """
 import os, signal, sys, time
 from system.command import run
@@ -58,6 +60,8 @@ class Program:
             stderr=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         self.lines = self.process.stdout
+        self.watchdog = threading.Timer(TIMEOUT, self.process.kill)  # fails a test that would wait for ever
+        self.watchdog.start()
 
     def send(self, number: signal.Signals, after: str = 'ready') -> None:
         """Send a signal after the program has printed a line."""
@@ -66,7 +70,8 @@ class Program:
 
     def end(self) -> tuple[int, str, str]:
         """Exit status, further output, errors."""
-        out, err = self.process.communicate(timeout=30)
+        out, err = self.process.communicate()
+        self.watchdog.cancel()
         return self.process.returncode, out, err
 
 

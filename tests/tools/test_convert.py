@@ -9,7 +9,7 @@ import pytest
 
 from data.coco import CocoDataset
 from model.classes import Classes
-from prediction.formats import coco_file
+from prediction.formats import CocoWriter
 from system.command import exit_status
 from tests.helpers import ROOT
 from tests.helpers.labelme import shape, write_labelme
@@ -66,7 +66,7 @@ def test_out_and_val_must_be_two_files(write, tmp_path, capsys):
 
 def test_annotation_files_of_an_earlier_run_are_skipped(write, tmp_path, capsys):
     write(shape())
-    with coco_file(tmp_path / 'found.json', Classes(['cat'], [1]), True):
+    with CocoWriter(tmp_path / 'found.json', Classes(('cat',), (1,)), as_polygons=True):
         pass  # as demo.py writes it
     flags = [str(tmp_path), '--out', str(tmp_path / 'train.json'), '--val', str(tmp_path / 'val.json')]
     assert main(flags) == main(flags) == main([*flags[:2], str(tmp_path / 'all.json')]) == 0

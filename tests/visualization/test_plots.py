@@ -73,7 +73,7 @@ def test_samples_are_the_batches_that_are_trained_on(shapes):
 
 def plot_prototypes(image):
     predictor = Predictor.open(ROOT / 'weights/shapes.pd', 'cpu')
-    outputs, = predictor.forward([predictor.prepare(image)])
+    outputs, = predictor.forward([predictor.preprocess(image)])
     return draw_prototypes(image, outputs, predictor.classes.names)
 
 
