@@ -6,12 +6,15 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from data.coco import CocoDataset
+from evaluation.average_precision import AveragePrecision
 from evaluation.error_analysis import Errors
 from evaluation.evaluate import check_classes, evaluate, evaluate_results
 from evaluation.report import write_report
 from evaluation.results import read_results
+from model.classes import Classes
 from prediction.arguments import batch_flags, open_predictor, prediction_flags
 from system.arguments import nonempty_path, positive_int
 from system.command import run
@@ -23,45 +26,46 @@ from visualization.training_log import read_training_log
 WARNINGS_SHOWN = 5
 
 
-def parse_arguments(argv=None):
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         parents=[prediction_flags('./pretrained_resnet50dcn', 0.05), batch_flags()],
-        description='ImageEvaluator a checkpoint on a COCO-style dataset: the twelve figures of pycocotools for boxes '
-                    'and for masks, AP by the IoU of a hit, and AP by class. Images that cannot be read count as '
+        description='ImageEvaluator a checkpoint on a COCO-style dataset: the twelve metrics of pycocotools for boxes '
+                    'and for masks, AP by IoU threshold, and AP by class. Images that cannot be read count as '
                     'having no detections; they are listed, and the exit status is 1.')
     parser.add_argument('--valid_images_path', default='../COCO/val2017',
                         help='folder of the images (default: %(default)s)')
     parser.add_argument('--valid_anno_path', default='../COCO/annotations/instances_val2017.json',
                         help='their annotation file (default: %(default)s)')
     parser.add_argument('--max_images', type=positive_int,
-                        help='judge on so many images only, the first (default: all)')
+                        help='evaluate on the first so many images only (default: all)')
     parser.add_argument('--results', type=nonempty_path, metavar='FILE',
-                        help='judge this file of results, such as test_dev.py writes, instead of a checkpoint; needs '
+                        help='evaluate this results file, such as test_dev.py writes, instead of a checkpoint; needs '
                              'no images (default: none)')
     parser.add_argument('--json', type=nonempty_path, metavar='FILE',
                         help='also write every figure to this file, for machines (default: none)')
     parser.add_argument('--report', type=nonempty_path, metavar='FILE',
-                        help='also write a page to look at in a browser, such as results/report.html: figures, curves, '
-                             'AP by class, what was taken for what, and the worst images (default: none)')
+                        help='also write a page to look at in a browser, such as results/report.html: metrics, curves, '
+                             'AP by class, the confusion matrix, and the worst images (default: none)')
     args = parser.parse_args(argv)
     if args.json and args.json == args.report:
         parser.error('--json and --report are to be two files')
     return args
 
 
-def main(argv=None):
-    """Print the figures. Returns the exit status."""
+def main(argv: list[str] | None = None) -> int:
+    """Print the metrics. Returns the exit status."""
     args = parse_arguments(argv)
     dataset = read_dataset(args.valid_anno_path, args.valid_images_path, images=not args.results)
     for path in filter(None, (args.json, args.report)):
         check_writable(path)
     errors = Errors(len(dataset.classes)) if args.report else None
-    figures, problems = (evaluate_results_file if args.results else evaluate_checkpoint)(args, dataset, errors)
-    print(figures, flush=True)
+    metrics, problems = (evaluate_results_file if args.results else evaluate_checkpoint)(args, dataset, errors)
+    print(metrics, flush=True)
     if args.json:
-        write_metrics(args.json, figures, dataset.classes, problems)
+        write_metrics(args.json, metrics, dataset.classes, problems)
     if args.report:
-        write_report(args.report, dataset, figures, errors, about(args), problems, log_of(args), args.num_workers)
+        assert errors is not None  # as there is to be a report
+        write_report(args.report, dataset, metrics, errors, about(args), problems, log_of(args), args.num_workers)
         print(f'\nOpen {one_line(args.report)} in a browser')
     if problems:
         print(*problems, f'Images that count as having no detections: {len(problems)}', sep='\n',
@@ -69,20 +73,22 @@ def main(argv=None):
     return 1 if problems else 0
 
 
-def evaluate_checkpoint(args, dataset, errors):
+def evaluate_checkpoint(args: argparse.Namespace, dataset: CocoDataset,
+                        errors: Errors | None) -> tuple[AveragePrecision, list[str]]:
     """`AveragePrecision` of the checkpoint, and a line for each image that could not be read. `Errors` are added."""
     predictor = open_predictor(args)
     check_classes(dataset, predictor.classes)
     return evaluate(predictor, dataset, args.batch_size, args.max_images, args.num_workers, errors)
 
 
-def evaluate_results_file(args, dataset, errors):
+def evaluate_results_file(args: argparse.Namespace, dataset: CocoDataset,
+                          errors: Errors | None) -> tuple[AveragePrecision, list[str]]:
     """The same of the file of results, and no problems."""
     boxes, masks = read_results(args.results, dataset)
     return evaluate_results(dataset, boxes, masks, args.max_images, args.num_workers, errors), []
 
 
-def read_dataset(annotations_path, images_path, images):
+def read_dataset(annotations_path: str, images_path: str, images: bool) -> CocoDataset:
     """The dataset, after a look at what is wrong with it, and if they are needed for its images."""
     dataset = CocoDataset(annotations_path, images_path)
     dataset.check_annotations()
@@ -94,33 +100,33 @@ def read_dataset(annotations_path, images_path, images):
     return dataset
 
 
-def write_metrics(path, figures, classes, problems):
+def write_metrics(path: Path, metrics: AveragePrecision, classes: Classes, problems: list[str]) -> None:
     """Writes every figure as JSON, from 0 to 1, or null where there is nothing to be found."""
-    def known(value):
+    def known(value: float) -> float | None:
         return None if value < 0 else value
-    content = {kind: {**{name: known(value) for name, value in getattr(figures, kind).items()},
-                      'by_iou': {iou: known(value) for iou, value in figures.by_iou[kind].items()}}
-               for kind in figures.by_iou}
+    content: dict[str, Any] = {kind: {**{name: known(value) for name, value in getattr(metrics, kind).items()},
+                      'by_iou': {iou: known(value) for iou, value in metrics.by_iou[kind].items()}}
+               for kind in metrics.by_iou}
     content['classes'] = [{'id': id, 'name': name, 'objects': objects,
-                           **{kind: known(values[label]) for kind, values in figures.by_class.items()}}
+                           **{kind: known(values[label]) for kind, values in metrics.by_class.items()}}
                           for label, (id, name, objects) in enumerate(zip(classes.ids, classes.names,
-                                                                          figures.objects))]
+                                                                          metrics.objects))]
     content['problems'] = problems
     with replacing(path) as file:
         json.dump(content, file, indent=1)
         file.write('\n')
 
 
-def about(args):
-    """What is judged, in the words of the report."""
+def about(args: argparse.Namespace) -> dict[str, str]:
+    """What is evaluated, for the report."""
     choices = ', '.join(f'{name} {getattr(args, name)}'
                         for name in ('obj_threshold', 'nms_threshold', 'top_k', 'cross_class_nms'))
-    judged = {'results': args.results} if args.results else {'weights': args.model_path, 'thresholds': choices}
+    evaluated = {'results': args.results} if args.results else {'weights': args.model_path, 'thresholds': choices}
     first = {'images': f'the first {args.max_images}'} if args.max_images else {}
-    return {name: str(value) for name, value in {**judged, 'annotations': args.valid_anno_path, **first}.items()}
+    return {name: str(value) for name, value in {**evaluated, 'annotations': args.valid_anno_path, **first}.items()}
 
 
-def log_of(args):
+def log_of(args: argparse.Namespace) -> Any:
     """The log of the run that a checkpoint is of, None where it is not beside it."""
     try:
         return None if args.results else read_training_log(Path(args.model_path).absolute().parent / 'log.jsonl')

@@ -1,4 +1,4 @@
-"""COCO's figures of a made-up set the size of val2017: judged an image at a time, and by pycocotools alone.
+"""COCO's metrics of a made-up set the size of val2017: judged an image at a time, and by pycocotools alone.
 
     python -m benchmarks.average_precision
 """
@@ -25,7 +25,7 @@ OBJECTS_A_IMAGE, DETECTIONS_A_IMAGE = 7.2, 100
 
 
 def main():
-    """Print how long each takes, and how far apart their figures are."""
+    """Print how long each takes, and how far apart their metrics are."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--images', type=positive_int, default=5000, help='(default: %(default)s)')
     parser.add_argument('--num_workers', type=nonnegative_int, default=default_workers(), help='(default here: %(default)s)')
@@ -38,14 +38,14 @@ def main():
         print(f'{images} images, {len(truth["annotations"])} objects, {len(boxes)} detections')
         dataset = CocoDataset(path, folder)
         began = time.perf_counter()
-        figures = evaluate_results(dataset, boxes, masks, workers=args.num_workers)
+        metrics = evaluate_results(dataset, boxes, masks, workers=args.num_workers)
         ours = time.perf_counter() - began
         began = time.perf_counter()
         theirs = [by_pycocotools(path, boxes, 'bbox'), by_pycocotools(path, masks, 'segm')]
         seconds = time.perf_counter() - began
-    apart = np.abs(np.subtract([list(figures.box.values()), list(figures.mask.values())], theirs)).max()
+    apart = np.abs(np.subtract([list(metrics.box.values()), list(metrics.mask.values())], theirs)).max()
     print(f'boxes and masks: {ours:.1f} s here, {seconds:.1f} s by pycocotools: {seconds / ours:.1f} times; '
-          f'figures within {apart:.0e}; box AP {figures.box["AP"]:.3f}, mask AP {figures.mask["AP"]:.3f}')
+          f'metrics within {apart:.0e}; box AP {metrics.box["AP"]:.3f}, mask AP {metrics.mask["AP"]:.3f}')
 
 
 def make_up(images, rng, detections=DETECTIONS_A_IMAGE):
@@ -92,7 +92,7 @@ def as_text(rle):
 
 
 def by_pycocotools(path, entries, kind):
-    """The twelve figures."""
+    """The twelve metrics."""
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO(str(path))
         judge = COCOeval(truth, truth.loadRes([dict(entry) for entry in entries]), kind)

@@ -1,26 +1,28 @@
-"""The average precision of COCO results, in the figures of pycocotools and of YOLACT.
+"""Average precision, in the metrics of pycocotools and of YOLACT.
 
-pycocotools compares an image's results with its objects, and then counts over all images. The first takes far
-longer and needs nothing of other images, so here it is done an image at a time, by any process; and the second needs
-nothing of other classes.
+pycocotools first matches the results of each image with its ground truth, then accumulates over all images. The first
+takes far longer and is done an image at a time, by any process; the second is done a class at a time.
 """
 import contextlib
 import copy
 import functools
 import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Optional
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from data.coco import CocoDataset
 from system.worker_pool import parallel_map
 
-KINDS = {'box': 'bbox', 'mask': 'segm'}  # and what pycocotools calls them
+IouType = Literal['bbox', 'segm']
+IOU_TYPES: dict[str, IouType] = {'box': 'bbox', 'mask': 'segm'}  # our kinds → pycocotools'
 
-# pycocotools' twelve, in its order: name, IoU of a hit, size of the objects, most detections an image.
-FIGURES = (
+# pycocotools' twelve, in its order: name, IoU threshold, size of the objects, most detections an image.
+METRICS = (
     ('AP', '0.50:0.95', 'all', 100), ('AP50', '0.50', 'all', 100), ('AP75', '0.75', 'all', 100),
     ('APs', '0.50:0.95', 'small', 100), ('APm', '0.50:0.95', 'medium', 100),
     ('APl', '0.50:0.95', 'large', 100),
@@ -32,132 +34,140 @@ FIGURES = (
 
 @dataclass(frozen=True)
 class AveragePrecision:
-    """How good results are: for boxes and for masks, 0 to 1, or -1 where the dataset has no such objects.
+    """Metrics of boxes and of masks, 0 to 1, or -1 where the dataset has no such objects.
 
     Attributes:
-        box, mask: dict of pycocotools' twelve figures by name, see `FIGURES`; None of a kind that was not judged.
-        by_iou: dict of 'box' and 'mask' to dict of AP by the IoU of a hit, '0.50' to '0.95'.
+        box, mask: dict of pycocotools' twelve metrics by name, see `METRICS`; None of a kind that was not evaluated.
+        by_iou: dict of 'box' and 'mask' to dict of AP by the IoU threshold, '0.50' to '0.95'.
         by_class: dict of 'box' and 'mask' to a tuple of AP, one for each class.
         names: tuple of the classes' names.
         objects: tuple of how many objects of each class there are to find, crowds apart.
-        precision: dict of 'box' and 'mask' to float64 [10, 101, classes, 4]: the precision by the IoU of a hit, at
+        precision: dict of 'box' and 'mask' to float64 [10, 101, classes, 4]: the precision by the IoU threshold, at
             the recalls 0 to 1, of each class, for objects of all sizes, small, medium and large ones; or -1.
     """
-    box: Optional[dict]
-    mask: Optional[dict]
-    by_iou: dict
-    by_class: dict
-    names: tuple
-    objects: tuple
-    precision: dict = field(compare=False, repr=False)
+    box: dict[str, float] | None
+    mask: dict[str, float] | None
+    by_iou: dict[str, dict[str, float]]
+    by_class: dict[str, tuple[float, ...]]
+    names: tuple[str, ...]
+    objects: tuple[int, ...]
+    precision: dict[str, np.ndarray] = field(compare=False, repr=False)
 
-    def __str__(self):
+    def __str__(self) -> str:
         return '\n'.join([*(line for kind in self.by_iou for line in (f'{kind}:', *self._summary(kind))), '',
                           self.table(), '', *self._table_by_class()])
 
-    def _summary(self, kind):
+    def _summary(self, kind: str) -> Iterator[str]:
         """Twelve lines, as pycocotools words them."""
-        for name, iou, size, most in FIGURES:
+        for name, iou, size, most in METRICS:
             title = ('Average Precision  (AP)', 'Average Recall     (AR)')[name.startswith('AR')]
             yield f' {title} @[ IoU={iou:<9} | area={size:>6} | maxDets={most:>3} ] = {getattr(self, kind)[name]:0.3f}'
 
-    def table(self):
-        """AP by the IoU of a hit, in percent, as YOLACT's users know it."""
+    def table(self) -> str:
+        """AP by the IoU threshold, in percent, as YOLACT's users know it."""
         columns = ['all', *(f'.{hundredths}' for hundredths in range(50, 100, 5))]
         rows = [('', columns), *((kind, [_percent(value) for value in (getattr(self, kind)['AP'], *values.values())])
                                  for kind, values in self.by_iou.items())]
         header, *lines = (f'{name:>6} |' + '|'.join(f'{cell:^8}' for cell in cells) for name, cells in rows)
         return '\n'.join([header, '+'.join(['-------', *['--------'] * len(columns)]), *lines])
 
-    def _table_by_class(self):
+    def _table_by_class(self) -> Iterator[str]:
         width = max(map(len, ['class', *self.names]))
         yield f'{"class":<{width}}  objects' + ''.join(f'{kind:>8}' for kind in self.by_class)
         for name, count, *values in zip(self.names, self.objects, *self.by_class.values()):
             yield f'{name:<{width}}  {count:>7}' + ''.join(f'  {_percent(value):>6}' for value in values)
 
 
-def _percent(value):
+def _percent(value: float) -> str:
     return f'{100 * value:.2f}' if value >= 0 else '-'
 
 
 class ImageEvaluation(NamedTuple):
-    """Which of an image's results hit.
+    """Which of an image's results match its ground truth.
 
     Attributes:
         image_id: int or str.
         objects: int [classes], how many there are to find.
-        hits: dict of 'box' and 'mask' to dict of labels to what pycocotools' accumulate() wants to know of them, for
-            objects of each of its sizes.
+        matches: dict of 'box' and 'mask' to dict of labels to what pycocotools' accumulate() takes, for objects of
+            each of its sizes.
     """
     image_id: int | str
     objects: np.ndarray
-    hits: dict
+    matches: dict[str, dict[int, list[Any]]]
 
 
-def judge(dataset, i, boxes, masks):
-    """Compares the results of an image with its annotations.
+def evaluate_image(dataset: CocoDataset, i: int, boxes: list[dict[str, Any]] | None,
+                   masks: list[dict[str, Any]] | None) -> ImageEvaluation:
+    """Match the results of an image with its ground truth.
 
     Args:
-        dataset: `CocoDataset` with annotations, which alone say what is true.
-        i: int, which of its images.
-        boxes, masks: lists of dict as from `results.to_coco`, of this image; None of a kind that is not judged.
+        dataset: `CocoDataset` with annotations.
+        i: which of its images.
+        boxes, masks: as from `results.to_coco`, of this image; None of a kind that is not evaluated.
     Returns:
         `ImageEvaluation`.
     """
     labels = {id: label for label, id in enumerate(dataset.classes.ids)}
 
-    def labelled(records):
+    def labelled(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
         return [{**record, 'image_id': 1, 'category_id': labels[record['category_id']]} for record in records]
     image, annotations = dataset.images[i], labelled(dataset.annotations(i))
     content = {'images': [{'id': 1, 'height': image.height, 'width': image.width}],
                'categories': [{'id': label} for label in labels.values()]}
-    truth = _index({**content, 'annotations': annotations})
+    ground_truth = _index({**content, 'annotations': annotations})
     objects = np.bincount([record['category_id'] for record in annotations if not record['iscrowd']],
                           minlength=len(labels))
-    return ImageEvaluation(image.id, objects, {kind: _hits(truth, labelled(found), KINDS[kind])
-                                           for kind, found in (('box', boxes), ('mask', masks)) if found is not None})
+    return ImageEvaluation(image.id, objects, {
+        kind: _match(ground_truth, labelled(entries), IOU_TYPES[kind])
+        for kind, entries in (('box', boxes), ('mask', masks)) if entries is not None})
 
 
-def _hits(truth, entries, iou_type):
-    found = _quietly(truth.loadRes, entries) if entries else _index({**truth.dataset, 'annotations': []})
-    judge = _quietly(_FastCOCOeval, truth, found, iou_type)
-    labels = sorted({record['category_id'] for record in [*truth.dataset['annotations'], *entries]})
-    judge.params.catIds = labels
+def _match(ground_truth: COCO, entries: list[dict[str, Any]], iou_type: IouType) -> dict[int, list[Any]]:
+    """pycocotools' matches by class, for objects of each of its sizes."""
+    found = _quietly(ground_truth.loadRes, entries) if entries else _index(
+        {**ground_truth.dataset, 'annotations': []})
+    evaluation = _quietly(_FastCOCOeval, ground_truth, found, iou_type)
+    labels = sorted({record['category_id'] for record in [*ground_truth.dataset['annotations'], *entries]})
+    evaluation.params.catIds = labels
     if labels:
-        _quietly(judge.evaluate)
-    sizes = len(judge.params.areaRng)
-    return {label: [_compact(one) for one in judge.evalImgs[place * sizes:][:sizes]]
+        _quietly(evaluation.evaluate)
+    sizes = len(evaluation.params.areaRng)
+    return {label: [_compact(one) for one in evaluation.evalImgs[place * sizes:][:sizes]]
             for place, label in enumerate(labels)}
 
 
 class _FastCOCOeval(COCOeval):
-    """pycocotools' own, spared the objects that no result can hit.
+    """pycocotools' own, without the ground truth that no result can match.
 
-    It looks at each object for each result, IoU and size in turn, which takes minutes where an image has 100,000.
+    It loops over each object for each result, IoU and size, which takes minutes where an image has 100,000.
     """
 
-    def evaluateImg(self, image_id, label, sizes, most):
-        pair = image_id, label
-        objects, ious = self._gts[pair], self.ious[pair]
+    def evaluateImg(self, imgId: Any, catId: Any, aRng: Any, maxDet: Any) -> Any:
+        """As of COCOeval. `_gts`, the ground truth by image and class, is private, and nothing else holds it."""
+        pair = imgId, catId
+        all_objects: dict[Any, Any] = self._gts  # type: ignore[attr-defined]  # the stubs leave it out
+        all_ious: dict[Any, Any] = self.ious
+        objects, ious = all_objects[pair], all_ious[pair]
         if len(ious) == 0:
-            return super().evaluateImg(image_id, label, sizes, most)
+            return super().evaluateImg(imgId, catId, aRng, maxDet)
         near = ~(ious < self.params.iouThrs[0]).all(0)
-        self._gts[pair], self.ious[pair] = [objects[i] for i in np.flatnonzero(near)], ious[:, near]
-        hits = super().evaluateImg(image_id, label, sizes, most)
-        self._gts[pair], self.ious[pair] = objects, ious
-        far = [bool(objects[i]['ignore'] or not sizes[0] <= objects[i]['area'] <= sizes[1])
+        all_objects[pair], all_ious[pair] = [objects[i] for i in np.flatnonzero(near)], ious[:, near]
+        matches: Any = super().evaluateImg(imgId, catId, aRng, maxDet)
+        all_objects[pair], all_ious[pair] = objects, ious
+        far = [bool(objects[i]['ignore'] or not aRng[0] <= objects[i]['area'] <= aRng[1])
                for i in np.flatnonzero(~near)]
-        return {**hits, 'gtIgnore': np.append(hits['gtIgnore'], far).astype(int)}
+        return {**matches, 'gtIgnore': np.append(matches['gtIgnore'], far).astype(int)}
 
 
-def _compact(hits):
-    """Without what nobody asks for, which takes eight times the room."""
-    return {'dtScores': np.array(hits['dtScores']), 'dtMatches': hits['dtMatches'] > 0,
-            'dtIgnore': hits['dtIgnore'] > 0, 'gtIgnore': hits['gtIgnore']}
+def _compact(matches: dict[str, Any]) -> dict[str, np.ndarray]:
+    """What accumulate() needs; the rest takes eight times the memory."""
+    return {'dtScores': np.array(matches['dtScores']), 'dtMatches': matches['dtMatches'] > 0,
+            'dtIgnore': matches['dtIgnore'] > 0, 'gtIgnore': matches['gtIgnore']}
 
 
-def average_precision(dataset, evaluations, workers=0):
-    """What COCO's evaluation makes of results.
+def average_precision(dataset: CocoDataset, evaluations: Sequence[ImageEvaluation],
+                      workers: int = 0) -> AveragePrecision:
+    """The metrics of COCO's evaluation.
 
     Args:
         dataset: the `CocoDataset`.
@@ -168,61 +178,67 @@ def average_precision(dataset, evaluations, workers=0):
     """
     # pycocotools takes images by their ids, and of equal scores the one in the earlier image for the higher.
     ordered = sorted(evaluations, key=lambda one: (isinstance(one.image_id, str), one.image_id))
-    kinds = [kind for kind in KINDS if all(kind in one.hits for one in ordered)]
+    kinds = [kind for kind in IOU_TYPES if all(kind in one.matches for one in ordered)]
     labels = range(len(dataset.classes))
-    parts = parallel_map(functools.partial(_add_up, ordered), [(kind, label) for kind in kinds for label in labels],
+    parts = parallel_map(functools.partial(_accumulate, ordered), [(kind, label) for kind in kinds for label in labels],
                        workers)
-    totals = {kind: _total(KINDS[kind], [next(parts) for _ in labels]) for kind in kinds}
+    totals = {kind: _summarize(IOU_TYPES[kind], [next(parts) for _ in labels]) for kind in kinds}
     precision = {kind: total.eval['precision'][..., -1] for kind, total in totals.items()}
     overall = {kind: values[..., 0] for kind, values in precision.items()}
-    twelve = {kind: {name: float(figure) for (name, *_), figure in zip(FIGURES, total.stats)}
+    twelve = {kind: {name: float(value) for (name, *_), value in zip(METRICS, total.stats)}
               for kind, total in totals.items()}
     return AveragePrecision(
         twelve.get('box'), twelve.get('mask'),
         by_iou={kind: {f'{iou:.2f}': mean(part) for iou, part in zip(totals[kind].params.iouThrs, overall[kind])}
                 for kind in kinds},
         by_class={kind: tuple(mean(part) for part in np.moveaxis(overall[kind], 2, 0)) for kind in kinds},
-        names=dataset.classes.names, objects=tuple(sum(one.objects for one in ordered).tolist()), precision=precision)
+        names=dataset.classes.names, objects=tuple(np.sum([one.objects for one in ordered], 0).tolist()),
+        precision=precision)
 
 
-def _add_up(evaluations, part):
+def _accumulate(evaluations: Sequence[ImageEvaluation], part: tuple[str, int]) -> tuple[np.ndarray, np.ndarray]:
     """Precision and recall of a class over all images, as COCOeval's accumulate() has them."""
     kind, label = part
-    total = COCOeval(iouType=KINDS[kind])
+    total = COCOeval(iouType=IOU_TYPES[kind])
     total.params.imgIds, total.params.catIds = list(range(len(evaluations))), [label]
     nothing = [None] * len(total.params.areaRng)
-    hits = [one.hits[kind].get(label, nothing) for one in evaluations]
-    total.evalImgs = [one[size] for size in range(len(nothing)) for one in hits]
-    total._paramsEval = copy.deepcopy(total.params)
+    matches = [one.matches[kind].get(label, nothing) for one in evaluations]
+    total.evalImgs = [one[size] for size in range(len(nothing)) for one in matches]
+    _set_evaluated_params(total)
     _quietly(total.accumulate)
     return total.eval['precision'], total.eval['recall']
 
 
-def _total(iou_type, classes):
+def _set_evaluated_params(evaluation: COCOeval) -> None:
+    """What COCOeval's evaluate() leaves for accumulate(), in a private attribute: the parameters it ran with."""
+    vars(evaluation)['_paramsEval'] = copy.deepcopy(evaluation.params)
+
+
+def _summarize(iou_type: IouType, classes: Sequence[tuple[np.ndarray, np.ndarray]]) -> Any:
     """COCOeval after its last step."""
     precision, recall = zip(*classes)
-    total = COCOeval(iouType=iou_type)
+    total: Any = COCOeval(iouType=iou_type)
     total.eval = {'precision': np.concatenate(precision, 2), 'recall': np.concatenate(recall, 1)}
     _quietly(total.summarize)
     return total
 
 
-def mean(precision):
+def mean(precision: np.ndarray) -> float:
     """The mean of any part of `AveragePrecision.precision`, over what there is; -1 if there is nothing."""
     there = precision[precision > -1]
     return float(there.mean()) if there.size else -1.0
 
 
-def _index(content):
+def _index(content: dict[str, Any]) -> COCO:
     """COCO's object for a dataset. It would never find an annotation 0."""
-    coco = COCO()
+    coco: Any = COCO()
     coco.dataset = {**content, 'annotations': [{**record, 'id': id}
                                                for id, record in enumerate(content['annotations'], 1)]}
     _quietly(coco.createIndex)
     return coco
 
 
-def _quietly(function, *arguments):
+def _quietly(function: Callable[..., Any], *arguments: Any) -> Any:
     """pycocotools tells what it does on standard output."""
     with open(os.devnull, 'w') as nowhere, contextlib.redirect_stdout(nowhere):
         return function(*arguments)

@@ -1,63 +1,66 @@
-"""What results get wrong, image by image: objects that are missed, taken for others, or not there."""
+"""Error analysis, image by image: false negatives, false positives and confusions between classes."""
 from bisect import insort
-from collections import Counter
-from typing import NamedTuple
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 from pycocotools import mask as mask_api
 
-SCORE, IOU = 0.3, 0.5  # what a result is to have to be shown, and to hit an object
-NOTHING = -1  # in the place of a class
-MOST_IMAGES = 160  # to keep
-MOST_OVERALL = 40  # of these, the worst whatever their classes
+from data.coco import CocoDataset
+
+MIN_SCORE, MIN_IOU = 0.3, 0.5  # of a result to be counted, and to match an object
+BACKGROUND = -1  # in the place of a class: a false negative's result, a false positive's object
+MAX_IMAGES = 160  # to keep
+MAX_OVERALL = 40  # of these, the worst whatever their classes
 
 
 class Matches(NamedTuple):
-    """Which of the results in an image hit which of its objects.
+    """Which of the results in an image match which of its ground-truth objects.
 
     Attributes:
         objects: list of dict, the annotations that are no crowds, as `CocoDataset.annotations` has them.
-        results: list of dict, the entries that score `SCORE` or more, best first, without those within a crowd.
-        hits: list of (place of an object, place of a result, IoU), at most one for each of either. Of the same class
-            first, and those that are left of any class.
+        results: list of dict, the entries that score `MIN_SCORE` or more, best first, without those within a crowd.
+        pairs: list of (index of an object, index of a result, IoU), at most one for each of either. Of the same class
+            first, then those that are left of any class.
     """
-    objects: list
-    results: list
-    hits: list
+    objects: list[dict[str, Any]]
+    results: list[dict[str, Any]]
+    pairs: list[tuple[int, int, float]]
 
-    def pairs(self):
-        """The category ids of each object and of the result that hit it, either None where there is nothing."""
-        hit, hitting = ({pair[side] for pair in self.hits} for side in (0, 1))
-        yield from ((self.objects[o]['category_id'], self.results[r]['category_id']) for o, r, _ in self.hits)
-        yield from ((one['category_id'], None) for o, one in enumerate(self.objects) if o not in hit)
-        yield from ((None, one['category_id']) for r, one in enumerate(self.results) if r not in hitting)
+    def category_pairs(self) -> Iterator[tuple[int | None, int | None]]:
+        """Category ids of each object and of its result; None for a false positive's object, a false negative's result."""
+        matched, matching = ({pair[side] for pair in self.pairs} for side in (0, 1))
+        yield from ((self.objects[o]['category_id'], self.results[r]['category_id']) for o, r, _ in self.pairs)
+        yield from ((one['category_id'], None) for o, one in enumerate(self.objects) if o not in matched)
+        yield from ((None, one['category_id']) for r, one in enumerate(self.results) if r not in matching)
 
 
 class PerImageErrors(NamedTuple):
-    """How well an image's objects were found.
+    """The errors in an image.
 
     Attributes:
         place: int, which image of the dataset.
-        pairs: Counter of (class of an object, class of the result that hit it), `NOTHING` for a missed object or for
-            a result where nothing is.
+        pairs: Counter of (class of an object, class of the result that matches it), with `BACKGROUND` for the result of
+            a false negative or the object of a false positive.
         quality: dict of classes, and None for all of them together, to the panoptic quality of this image
-            (Kirillov et al. 2019, equation 1), 0 to 1: the sum of the IoUs of hits of the same class, over the number
-            of hits and half that of all misses and of all other results.
+            (Kirillov et al. 2019, equation 1), 0 to 1: the sum of the IoUs of true positives, over their number and
+            half that of false negatives and false positives.
         results: list of dict, as in `Matches`.
     """
     place: int
-    pairs: Counter
-    quality: dict
-    results: list
+    pairs: Counter[tuple[int, int]]
+    quality: dict[int | None, float]
+    results: list[dict[str, Any]]
 
     @property
-    def wrong(self):
-        """int, how many objects and results are not hits of the same class."""
-        return sum(number for (true, found), number in self.pairs.items() if true != found)
+    def wrong(self) -> int:
+        """Number of false negatives, false positives and confusions."""
+        return sum(number for (true, predicted), number in self.pairs.items() if true != predicted)
 
 
-def match(dataset, i, entries):
-    """Compares the results of an image with its objects.
+def match(dataset: CocoDataset, i: int, entries: list[dict[str, Any]]) -> Matches:
+    """Match the results of an image with its ground truth.
 
     Args:
         dataset: `CocoDataset` with annotations.
@@ -67,13 +70,13 @@ def match(dataset, i, entries):
         `Matches`.
     """
     annotations = list(dataset.annotations(i))
-    entries = sorted((entry for entry in entries if entry['score'] >= SCORE), key=lambda entry: -entry['score'])
+    entries = sorted((entry for entry in entries if entry['score'] >= MIN_SCORE), key=lambda entry: -entry['score'])
     key = 'segmentation' if all('segmentation' in entry for entry in entries) else 'bbox'
     ious = _ious(entries, annotations, key)
     found, true = (np.array([one['category_id'] for one in some], np.int64) for some in (entries, annotations))
-    same, near = found[:, None] == true, ious >= IOU
+    same, near = found[:, None] == true, ious >= MIN_IOU
     crowd = np.array([one['iscrowd'] for one in annotations], bool)
-    partners = {}
+    partners: dict[int, int] = {}
     for allowed in (near & same & ~crowd, near & ~same & ~crowd):
         for r, o in sorted(np.argwhere(allowed).tolist(), key=lambda pair: (pair[0], -ious[tuple(pair)])):
             if r not in partners and o not in partners.values():
@@ -85,34 +88,34 @@ def match(dataset, i, entries):
                    [(regular.index(o), shown.index(r), float(ious[r, o])) for r, o in partners.items()])
 
 
-def _ious(entries, annotations, key):
+def _ious(entries: list[dict[str, Any]], annotations: list[dict[str, Any]], key: str) -> np.ndarray:
     """Float64 [entries, annotations]; with a crowd, the part of the entry that is inside."""
     if not entries or not annotations:
         return np.zeros((len(entries), len(annotations)))
     found, true = ([one[key] for one in some] for some in (entries, annotations))
     crowd = [one['iscrowd'] for one in annotations]
     if key == 'bbox':
-        return mask_api.iou(np.array(found, np.float64), np.array(true, np.float64), crowd)
-    return mask_api.iou(found, true, crowd)
+        return np.asarray(mask_api.iou(np.array(found, np.float64), np.array(true, np.float64), crowd))
+    return np.asarray(mask_api.iou(found, true, crowd))
 
 
-def errors_in_image(dataset, i, entries):
+def errors_in_image(dataset: CocoDataset, i: int, entries: list[dict[str, Any]]) -> PerImageErrors:
     """The `PerImageErrors` of an image. Arguments as in `match`."""
     matches = match(dataset, i, entries)
-    labels = {id: label for label, id in enumerate(dataset.classes.ids)} | {None: NOTHING}
-    pairs = Counter((labels[true], labels[found]) for true, found in matches.pairs())
-    overlaps = Counter()
-    for o, r, iou in matches.hits:
+    labels = {id: label for label, id in enumerate(dataset.classes.ids)} | {None: BACKGROUND}
+    pairs = Counter((labels[true], labels[predicted]) for true, predicted in matches.category_pairs())
+    overlaps: dict[int, float] = defaultdict(float)
+    for o, r, iou in matches.pairs:
         label = labels[matches.objects[o]['category_id']]
         if label == labels[matches.results[r]['category_id']]:
             overlaps[label] += iou
-    sides = Counter()  # how many objects and results there are of each class
+    sides: Counter[int] = Counter()  # how many objects and results there are of each class
     for pair, number in pairs.items():
         for label in pair:
-            sides[label] += number * (label != NOTHING)
-    quality = {label: 2 * overlaps[label] / number for label, number in sides.items() if number}
+            sides[label] += number * (label != BACKGROUND)
+    quality: dict[int | None, float] = {label: 2 * overlaps[label] / number for label, number in sides.items() if number}
     if quality:
-        quality[None] = 2 * overlaps.total() / sides.total()
+        quality[None] = 2 * sum(overlaps.values()) / sides.total()
     return PerImageErrors(i, pairs, quality, matches.results)
 
 
@@ -124,27 +127,28 @@ class Errors:
         images: int, how many were added.
     """
 
-    def __init__(self, number_of_classes):
-        self.pairs, self.images = Counter(), 0
-        self._most = max(2, MOST_IMAGES // number_of_classes)
-        self._worst = {}
+    def __init__(self, number_of_classes: int) -> None:
+        self.pairs: Counter[tuple[int, int]] = Counter()
+        self.images = 0
+        self._most = max(2, MAX_IMAGES // number_of_classes)
+        self._worst: dict[int | None, list[tuple[float, int, int, PerImageErrors]]] = {}
 
-    def add(self, errors):
+    def add(self, errors: PerImageErrors) -> None:
         """Take account of an image: `PerImageErrors`. Its results are kept only if it is among the worst."""
         self.pairs += errors.pairs
         self.images += 1
         for label, quality in errors.quality.items():
             worst = self._worst.setdefault(label, [])
             insort(worst, (quality, -errors.wrong, errors.place, errors))
-            del worst[MOST_OVERALL if label is None else self._most:]
+            del worst[MAX_OVERALL if label is None else self._most:]
 
-    def worst(self):
-        """The worst, overall and of each class, worst first: list of `PerImageErrors`, `MOST_IMAGES` at most."""
+    def worst(self) -> list[PerImageErrors]:
+        """The worst, overall and of each class, worst first: list of `PerImageErrors`, `MAX_IMAGES` at most."""
         chosen = {place: errors for *_, place, errors in self._worst.get(None, [])}
-        ranked = [self._worst[label] for label in sorted(self._worst.keys() - {None})]
+        ranked = [self._worst[label] for label in sorted(label for label in self._worst if label is not None)]
         for rank in range(self._most):
             for worst in ranked:
-                if rank < len(worst) and len(chosen) < MOST_IMAGES:
+                if rank < len(worst) and len(chosen) < MAX_IMAGES:
                     *_, place, errors = worst[rank]
                     chosen[place] = errors
         return sorted(chosen.values(), key=lambda errors: (errors.quality[None], -errors.wrong, errors.place))

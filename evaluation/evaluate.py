@@ -1,115 +1,145 @@
-"""What a predictor, or a file of results, is worth on a dataset."""
-import functools
+"""AP of a predictor, or of a results file, on a dataset."""
 from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
 from tqdm import tqdm
 
-from evaluation.average_precision import average_precision, judge
-from evaluation.error_analysis import errors_in_image
+from data.annotation_file import ImageRecord
+from data.coco import CocoDataset
+from evaluation.average_precision import AveragePrecision, ImageEvaluation, average_precision, evaluate_image
+from evaluation.error_analysis import Errors, PerImageErrors, errors_in_image
 from evaluation.results import to_coco
+from model.classes import Classes
+from model.postprocess import Detections
 from prediction.pipeline import predict_dataset, split_into_batches
+from prediction.predictor import Predictor
 from system.errors import UserError
 from system.worker_pool import parallel_map
 
+Entries = list[dict[str, Any]]  # of a results file
+Evaluated = tuple[ImageEvaluation, PerImageErrors | None]
 
-def check_classes(dataset, classes):
-    """Makes sure that weights and dataset mean the same by a class.
 
-    Args:
-        dataset: `CocoDataset`.
-        classes: `Classes` that the weights know.
+def check_classes(dataset: CocoDataset, classes: Classes) -> None:
+    """Make sure that weights and dataset have the same classes.
+
     Raises:
         UserError: a name or category id differs.
     """
     difference = dataset.classes.difference(classes)
     if difference:
-        raise UserError(f'{dataset.annotations_path}: has other classes than the weights: '
-                        f'{difference}; give annotations and weights that belong together')
+        raise UserError(f'{dataset.annotations_path}: has other classes than the weights: {difference}; give '
+                        'annotations and weights that belong together')
 
 
-def evaluate(predictor, dataset, batch_size=1, max_images=None, workers=0, errors=None, progress=True):
+def evaluate(predictor: Predictor, dataset: CocoDataset, batch_size: int = 1, max_images: int | None = None,
+             workers: int = 0, errors: Errors | None = None,
+             progress: bool = True) -> tuple[AveragePrecision, list[str]]:
     """Box and mask AP of a predictor on a dataset.
 
     Args:
         predictor: `Predictor` of the dataset's classes.
         dataset: `CocoDataset` with annotations.
-        batch_size: how many images go through the predictor together.
-        max_images: look at so many only, the first of the dataset; None for all.
-        workers: as `predict` takes it.
+        batch_size: images that go through the network together.
+        max_images: evaluate on the first so many images of the dataset only; None for all.
+        workers: as of `predict_dataset`.
         errors: `Errors` to add those of each image to; None to do without.
         progress: whether to draw a progress bar.
     Returns:
-        `AveragePrecision`, and a list of str, a line for each image that could not be read. Such an image
-        counts as having no detections.
+        `AveragePrecision`, and a line for each image that could not be read. Such an image counts as having no
+        detections.
     """
-    images, problems, evaluations = dataset.images[:max_images], [], []
-    judging = ImageEvaluator(dataset, errors is not None)
+    images = dataset.images[:max_images]
+    problems: list[str] = []
+    evaluations: list[ImageEvaluation] = []
+    evaluator = ImageEvaluator(dataset, errors is not None)
     with tqdm(total=len(images), unit=' images', mininterval=1, disable=not progress) as bar:
-        for judged, left_out in predict_dataset(predictor, split_into_batches(images, batch_size), judging, workers):
-            evaluations += _kept(judged, errors)
-            problems += left_out
-            bar.update(len(judged) + len(left_out))
-    missed = {image.id for image in images} - {one.image_id for one in evaluations}
-    left_out = [i for i, image in enumerate(images) if image.id in missed]
-    evaluations += _kept((judging.judge(i, [], []) for i in left_out), errors)
+        for evaluated, unreadable in predict_dataset(predictor, split_into_batches(images, batch_size), evaluator,
+                                                     workers):
+            evaluations += _collect(evaluated, errors)
+            problems += unreadable
+            bar.update(len(evaluated) + len(unreadable))
+    done = {one.image_id for one in evaluations}
+    evaluations += _collect((evaluator.evaluate(i, [], []) for i, image in enumerate(images) if image.id not in done),
+                            errors)
     return average_precision(dataset, evaluations, workers), problems
 
 
 class ImageEvaluator:
-    """Compares detections with a dataset's annotations, and tells the errors among them if these are asked for."""
+    """Matches detections with a dataset's ground truth, and analyses the errors if that is asked for.
 
-    def __init__(self, dataset, with_errors=False):
+    Args:
+        dataset: `CocoDataset` with annotations.
+        with_errors: whether to analyse errors.
+    """
+
+    def __init__(self, dataset: CocoDataset, with_errors: bool = False) -> None:
         self._dataset, self._with_errors = dataset, with_errors
-        self._places = {image.id: i for i, image in enumerate(dataset.images)}
+        self._indices = {image.id: i for i, image in enumerate(dataset.images)}
 
-    def __call__(self, image, detections):
-        """The `ImageEvaluation` on an image's `Detections`, and its `PerImageErrors` or None."""
+    def __call__(self, image: ImageRecord, detections: Detections) -> Evaluated:
+        """Evaluate the detections in an image."""
         boxes, masks = (to_coco(detections, image.id, self._dataset.classes, kind) for kind in ('box', 'mask'))
-        return self.judge(self._places[image.id], boxes, masks)
+        return self.evaluate(self._indices[image.id], boxes, masks)
 
-    def judge(self, i, boxes, masks):
-        """The same for results of image i as entries, see `average_precision.judge`."""
-        errors = errors_in_image(self._dataset, i, boxes if masks is None else masks) if self._with_errors else None
-        return judge(self._dataset, i, boxes, masks), errors
+    def evaluate(self, i: int, boxes: Entries | None, masks: Entries | None) -> Evaluated:
+        """Evaluate entries of image i, see `average_precision.evaluate_image`."""
+        entries = boxes if masks is None else masks
+        errors = errors_in_image(self._dataset, i, entries or []) if self._with_errors else None
+        return evaluate_image(self._dataset, i, boxes, masks), errors
 
 
-def _kept(judged, errors):
-    """The evaluations; what else there is is added to the errors and forgotten."""
-    for evaluation, of_image in judged:
-        if errors is not None:
-            errors.add(of_image)
+def _collect(evaluated: Iterable[Evaluated], errors: Errors | None) -> Iterator[ImageEvaluation]:
+    """The evaluations; errors are added up and forgotten."""
+    for evaluation, in_image in evaluated:
+        if errors is not None and in_image is not None:
+            errors.add(in_image)
         yield evaluation
 
 
-def evaluate_results(dataset, boxes, masks, max_images=None, workers=0, errors=None):
+def evaluate_results(dataset: CocoDataset, boxes: Entries | None, masks: Entries | None,
+                     max_images: int | None = None, workers: int = 0,
+                     errors: Errors | None = None) -> AveragePrecision:
     """Box and mask AP of results, with a progress bar.
 
     Args:
         dataset: `CocoDataset` with annotations.
-        boxes, masks: lists of dict as from `to_coco`, of any images; None of a kind that is not judged.
-        max_images: look at so many images only, the first of the dataset; None for all.
+        boxes, masks: as from `to_coco`, of any images; None of a kind that is not evaluated.
+        max_images: evaluate on the first so many images of the dataset only; None for all.
         workers: number of processes; 0 does it in this one.
-        errors: as in `evaluate`.
-    Returns:
-        `AveragePrecision`.
+        errors: as of `evaluate`.
     """
-    found = [_by_image(entries) for entries in (boxes, masks)]
+    box_entries, mask_entries = _by_image(boxes), _by_image(masks)
     images = dataset.images[:max_images]
-    parts = ((i, *(None if entries is None else entries.get(image.id, []) for entries in found))
-             for i, image in enumerate(images))
-    judged = parallel_map(functools.partial(_judge, ImageEvaluator(dataset, errors is not None)), parts, workers)
-    evaluations = list(_kept(tqdm(judged, total=len(images), unit=' images', mininterval=1), errors))
+    parts = (_Part(i, None if box_entries is None else box_entries[image.id],
+                   None if mask_entries is None else mask_entries[image.id]) for i, image in enumerate(images))
+    evaluated = parallel_map(_PartEvaluator(ImageEvaluator(dataset, errors is not None)), parts, workers)
+    evaluations = list(_collect(tqdm(evaluated, total=len(images), unit=' images', mininterval=1), errors))
     return average_precision(dataset, evaluations, workers)
 
 
-def _by_image(entries):
+@dataclass(frozen=True)
+class _Part:
+    """The entries of image i."""
+    i: int
+    boxes: Entries | None
+    masks: Entries | None
+
+
+@dataclass(frozen=True)
+class _PartEvaluator:
+    evaluator: ImageEvaluator
+
+    def __call__(self, part: _Part) -> Evaluated:
+        return self.evaluator.evaluate(part.i, part.boxes, part.masks)
+
+
+def _by_image(entries: Entries | None) -> dict[Any, Entries] | None:
     if entries is None:
         return None
-    images = defaultdict(list)
+    images: dict[Any, Entries] = defaultdict(list)
     for entry in entries:
         images[entry['image_id']].append(entry)
     return images
-
-
-def _judge(judging, part):
-    return judging.judge(*part)

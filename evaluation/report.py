@@ -5,17 +5,22 @@ What the page shows is put together here; how it shows that, `report.html` says.
 import base64
 import functools
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from pycocotools import mask as mask_api
 from tqdm import tqdm
 
+from data.annotation_file import ImageRecord
+from data.coco import CocoDataset
 from data.images import ImageError
 from data.polygons import outlines
-from evaluation.average_precision import FIGURES, mean
-from evaluation.error_analysis import IOU, NOTHING, SCORE, match
+from evaluation.average_precision import METRICS, AveragePrecision, mean
+from evaluation.error_analysis import BACKGROUND, MIN_IOU, MIN_SCORE, Errors, PerImageErrors, match
+from model.classes import Classes
 from system.files import replacing
 from system.worker_pool import parallel_map
 from visualization.drawing import class_colour
@@ -28,16 +33,17 @@ SIZES = ('small', 'medium', 'large')
 POINTS = 300  # of a training curve
 
 
-def write_report(path, dataset, figures, errors, about, problems=(), steps=None, workers=0):
+def write_report(path: str | Path, dataset: CocoDataset, metrics: AveragePrecision, errors: Errors,
+                 about: dict[str, str], problems: Sequence[str] = (), steps: Any = None, workers: int = 0) -> None:
     """Writes the page, with a progress bar. It is either complete or untouched.
 
     Args:
         path: str or Path of an HTML file; its folder is made where it is missing.
         dataset: `CocoDataset` with annotations. An image that cannot be read is shown without its pixels.
-        figures: `AveragePrecision`.
+        metrics: `AveragePrecision`.
         errors: `Errors`.
-        about: dict of str, what was judged, in words.
-        problems: list of str, lines on images that could not be judged.
+        about: dict of str, what was evaluated, in words.
+        problems: list of str, lines on images that could not be evaluated.
         steps: the training run's log, as `read_training_log` returns it; None for none.
         workers: number of processes; 0 does it in this one.
     Raises:
@@ -45,16 +51,16 @@ def write_report(path, dataset, figures, errors, about, problems=(), steps=None,
         UserError: as in `workers.parallel_map`.
     """
     worst = errors.worst()
-    gallery = parallel_map(functools.partial(_card, dataset), worst, workers)
+    gallery = parallel_map(functools.partial(_gallery_image, dataset), worst, workers)
     content = {
-        'about': about, 'problems': list(problems), 'shown': {'score': SCORE, 'iou': IOU},
-        'figures': [{'name': name, 'iou': iou, 'size': size, 'most': most,
-                     **{kind: _known(getattr(figures, kind)[name]) for kind in figures.by_iou}}
-                    for name, iou, size, most in FIGURES],
+        'about': about, 'problems': list(problems), 'shown': {'score': MIN_SCORE, 'iou': MIN_IOU},
+        'metrics': [{'name': name, 'iou': iou, 'size': size, 'most': most,
+                     **{kind: _known(getattr(metrics, kind)[name]) for kind in metrics.by_iou}}
+                    for name, iou, size, most in METRICS],
         'by_iou': {kind: [[iou, _known(value)] for iou, value in values.items()]
-                   for kind, values in figures.by_iou.items()},
-        'classes': _classes(dataset.classes, figures),
-        'curves': {kind: _curves(precision) for kind, precision in figures.precision.items()},
+                   for kind, values in metrics.by_iou.items()},
+        'classes': _classes(dataset.classes, metrics),
+        'curves': {kind: _curves(precision) for kind, precision in metrics.precision.items()},
         'pairs': [[*pair, number] for pair, number in sorted(errors.pairs.items())],
         'images': errors.images,
         'training': _training(steps) if steps else None,
@@ -67,36 +73,36 @@ def write_report(path, dataset, figures, errors, about, problems=(), steps=None,
         file.write(tail)
 
 
-def _known(value):
+def _known(value: float) -> float | None:
     """A figure of COCO's, None where there is nothing to be found."""
     return None if value < 0 else round(value, 4)
 
 
-def _classes(classes, figures):
-    """A dict for each class, with its figures by kind."""
+def _classes(classes: Classes, metrics: AveragePrecision) -> list[dict[str, Any]]:
+    """A dict for each class, with its metrics by kind."""
     return [{'id': id, 'name': name, 'objects': objects,
              'colour': '#{2:02x}{1:02x}{0:02x}'.format(*class_colour(label)),
-             **{kind: _by_class(precision[:, :, label]) for kind, precision in figures.precision.items()}}
-            for label, (id, name, objects) in enumerate(zip(classes.ids, classes.names, figures.objects, strict=True))]
+             **{kind: _by_class(precision[:, :, label]) for kind, precision in metrics.precision.items()}}
+            for label, (id, name, objects) in enumerate(zip(classes.ids, classes.names, metrics.objects, strict=True))]
 
 
-def _by_class(precision):
-    """The figures of a class from its precision [IoUs, recalls, sizes]."""
+def _by_class(precision: np.ndarray) -> dict[str, Any]:
+    """The metrics of a class from its precision [IoUs, recalls, sizes]."""
     everywhere = precision[:, :, 0]
     return {'AP': _known(mean(everywhere)), 'AP50': _known(mean(everywhere[0])), 'AP75': _known(mean(everywhere[5])),
             **{size: _known(mean(precision[:, :, k])) for k, size in enumerate(SIZES, 1)}}
 
 
-def _curves(precision):
+def _curves(precision: np.ndarray) -> list[list[list[int] | None]]:
     """Precision in thousandths at 101 recalls: for all classes and for each, by IoU; None where nothing is."""
-    def whole(values):
+    def whole(values: np.ndarray) -> list[int] | None:
         return None if values.min() < 0 else np.round(1000 * values).astype(int).tolist()
     there = precision[:, :, precision[0, 0, :, 0] >= 0, 0]
     overall = [whole(there[iou].mean(1)) if there.size else None for iou in CURVES]
     return [overall, *([whole(precision[iou, :, label, 0]) for iou in CURVES] for label in range(precision.shape[2]))]
 
 
-def _training(steps):
+def _training(steps: Any) -> dict[str, Any]:
     """Series of a run: dict of names to lists of steps and of values, of `POINTS` at most."""
     curves = {}
     for name in ('loss', *LOSSES, 'lr', 'box_ap', 'mask_ap'):
@@ -108,7 +114,7 @@ def _training(steps):
     return curves
 
 
-def _card(dataset, errors):
+def _gallery_image(dataset: CocoDataset, errors: PerImageErrors) -> dict[str, Any]:
     """An image of the gallery: its pixels, its objects and its results, as dict."""
     image = dataset.images[errors.place]
     scale = min(1, SIDE / max(image.width, image.height))
@@ -119,21 +125,21 @@ def _card(dataset, errors):
                    for some in (matches.objects, matches.results))
     for result, entry in zip(found, matches.results, strict=True):
         result['score'] = round(entry['score'], 3)
-    for o, r, iou in matches.hits:
+    for o, r, iou in matches.pairs:
         true[o].update(hit=found[r]['label'], iou=round(iou, 3))
         found[r].update(hit=true[o]['label'], iou=round(iou, 3))
     return {'name': _name(dataset, image), 'id': image.id, 'size': size, 'pixels': _pixels(image, size),
-            'quality': [[NOTHING if label is None else label, round(value, 4)]
+            'quality': [[BACKGROUND if label is None else label, round(value, 4)]
                         for label, value in errors.quality.items()],
             'true': true, 'found': found}
 
 
-def _name(dataset, image):
+def _name(dataset: CocoDataset, image: ImageRecord) -> str:
     path = image.path
     return str(path.relative_to(dataset.images_folder) if path.is_relative_to(dataset.images_folder) else path)
 
 
-def _pixels(image, size):
+def _pixels(image: ImageRecord, size: tuple[int, int]) -> str | None:
     """A small JPEG in base64, None if the image cannot be read."""
     try:
         pixels = image.read()
@@ -142,10 +148,10 @@ def _pixels(image, size):
     if size != (image.width, image.height):
         pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
     _, data = cv2.imencode('.jpg', pixels, (cv2.IMWRITE_JPEG_QUALITY, QUALITY))
-    return base64.b64encode(data).decode('ascii')
+    return base64.b64encode(data.tobytes()).decode('ascii')
 
 
-def _outline(record, size, scale):
+def _outline(record: dict[str, Any], size: tuple[int, int], scale: float) -> list[list[int]]:
     """Outlines in a small image, of a mask and its holes or of a box: lists of x y x y ... in tenths of pixels."""
     x, y, width, height = np.array(record['bbox'] if 'bbox' in record else mask_api.toBbox(record['segmentation']))
     found = []

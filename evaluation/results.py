@@ -2,16 +2,22 @@
 import json
 import reprlib
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from pycocotools import mask as mask_api
 
+from data.annotation_file import ImageRecord
+from data.coco import CocoDataset
 from data.masks import compress
+from model.classes import Classes
+from model.postprocess import Detections
 from system.errors import UserError
 from system.files import replacing
 
 
-def to_coco(detections, image_id, classes, kind):
+def to_coco(detections: Detections, image_id: int | str, classes: Classes, kind: str) -> list[dict[str, Any]]:
     """The detections of one image as entries of a COCO results file.
 
     Args:
@@ -32,17 +38,17 @@ def to_coco(detections, image_id, classes, kind):
              **describe(detections, i), 'score': float(str(scores[i]))} for i in range(len(detections))]
 
 
-def _bbox(detections, i):
+def _bbox(detections: Detections, i: int) -> dict[str, Any]:
     x0, y0, x1, y1 = detections.boxes[i].tolist()
     return {'bbox': [round(number, 1) for number in (x0, y0, x1 - x0, y1 - y0)]}
 
 
-def _segmentation(detections, i):
+def _segmentation(detections: Detections, i: int) -> dict[str, Any]:
     rle = detections.rle(i)
     return {'segmentation': {'size': list(rle['size']), 'counts': rle['counts'].decode('ascii')}}
 
 
-def write_results(path, entries):
+def write_results(path: str | Path, entries: Iterable[dict[str, Any]]) -> None:
     """Writes a COCO results file, an entry a line. It is either complete or untouched.
 
     Args:
@@ -58,7 +64,7 @@ def write_results(path, entries):
         file.write('\n]\n')
 
 
-def read_results(path, dataset):
+def read_results(path: str | Path, dataset: CocoDataset) -> tuple[list[dict[str, Any]], list[dict[str, Any]] | None]:
     """COCO results from a file.
 
     Args:
@@ -93,7 +99,8 @@ def read_results(path, dataset):
     return boxes, masks if masks or not boxes else None
 
 
-def _check(entry, known, category_ids):
+def _check(entry: Any, known: dict[Any, ImageRecord],
+           category_ids: tuple[int, ...]) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """A result as one of a box and one of a mask, or None."""
     if not isinstance(entry, dict):
         raise ValueError('is not an object')
@@ -117,12 +124,12 @@ def _check(entry, known, category_ids):
         **usual, 'segmentation': {**rle, 'counts': rle['counts'].decode('ascii')}}
 
 
-def _is_number(value):
+def _is_number(value: Any) -> bool:
     """Whether it is one that a float can hold, which not every whole number of JSON is."""
     return type(value) in (int, float) and abs(value) <= sys.float_info.max
 
 
-def _check_rle(segmentation, image):
+def _check_rle(segmentation: Any, image: ImageRecord) -> Any:
     size = [image.height, image.width]
     if not isinstance(segmentation, dict) or segmentation.get('size') != size:
         raise ValueError(f'its segmentation is not an RLE of {image.height} by {image.width} pixels')

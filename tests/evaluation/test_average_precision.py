@@ -44,46 +44,46 @@ def precision(dataset, images, image_ids=None):
 
 
 def test_the_ground_truth_has_an_average_precision_of_one(shapes):
-    figures = judged(shapes)
-    for kind in (figures.box, figures.mask):
+    metrics = judged(shapes)
+    for kind in (metrics.box, metrics.mask):
         assert kind['AP'] == kind['AP50'] == kind['AP75'] == kind['AR100'] == pytest.approx(1)
 
 
 def test_half_of_the_objects_missed(squares):
     dataset = squares(square(1, 1), square(2, 2))
-    figures = precision(dataset, {1: found()})
+    metrics = precision(dataset, {1: found()})
     # Precision is 1 at the recalls 0, 0.01 ... 0.5 of 101, and 0 above.
-    assert figures.box['AP'] == figures.mask['AP'] == pytest.approx(51 / 101)
-    assert figures.box['AR100'] == figures.mask['AR100'] == pytest.approx(0.5)
+    assert metrics.box['AP'] == metrics.mask['AP'] == pytest.approx(51 / 101)
+    assert metrics.box['AR100'] == metrics.mask['AR100'] == pytest.approx(0.5)
 
 
 def test_a_shifted_box_hits_up_to_its_overlap(squares):
     detections = dataclasses.replace(found(), boxes=np.float32([[40, 30, 140, 130]]))
-    figures = precision(squares(square(1, 1)), {1: detections})
-    assert figures.box['AP'] == pytest.approx(0.4)  # IoU 80 / 120: a hit at 0.5, 0.55, 0.6 and 0.65
-    assert (figures.box['AP50'], figures.box['AP75']) == (pytest.approx(1), 0)
-    assert figures.mask['AP'] == pytest.approx(1)
+    metrics = precision(squares(square(1, 1)), {1: detections})
+    assert metrics.box['AP'] == pytest.approx(0.4)  # IoU 80 / 120: a hit at 0.5, 0.55, 0.6 and 0.65
+    assert (metrics.box['AP50'], metrics.box['AP75']) == (pytest.approx(1), 0)
+    assert metrics.mask['AP'] == pytest.approx(1)
 
 
 def test_a_shifted_mask_hits_up_to_its_overlap(squares):
     detections = dataclasses.replace(found(), corners=np.array([[40, 30]]))
-    figures = precision(squares(square(1, 1)), {1: detections})
-    assert figures.mask['AP'] == pytest.approx(0.4)
-    assert figures.box['AP'] == pytest.approx(1)
+    metrics = precision(squares(square(1, 1)), {1: detections})
+    assert metrics.mask['AP'] == pytest.approx(0.4)
+    assert metrics.box['AP'] == pytest.approx(1)
 
 
 def test_a_wrong_class_costs_both_classes(squares):
     dataset = squares(square(1, 1, A), square(2, 2, B))
-    figures = precision(dataset, {1: found(label=1, box_score=0.95, mask_score=0.95), 2: found(label=1)})
+    metrics = precision(dataset, {1: found(label=1, box_score=0.95, mask_score=0.95), 2: found(label=1)})
     # Of a nothing is found; of b half, as the better of two is wrong.
-    assert figures.box['AP'] == figures.mask['AP'] == pytest.approx((0 + 0.5) / 2)
+    assert metrics.box['AP'] == metrics.mask['AP'] == pytest.approx((0 + 0.5) / 2)
 
 
 def test_boxes_rank_by_box_score_and_masks_by_mask_score(squares):
     detections = joined(found(left=100, box_score=0.9, mask_score=0.1), found(box_score=0.8, mask_score=0.7))
-    figures = precision(squares(square(1, 1)), {1: detections})
-    assert figures.box['AP50'] == pytest.approx(0.5)
-    assert figures.mask['AP50'] == pytest.approx(1)
+    metrics = precision(squares(square(1, 1)), {1: detections})
+    assert metrics.box['AP50'] == pytest.approx(0.5)
+    assert metrics.mask['AP50'] == pytest.approx(1)
 
 
 @pytest.mark.parametrize(('iscrowd', 'expected'), [(1, 1), (0, 0.5 * 51 / 101)])
@@ -91,13 +91,13 @@ def test_detections_in_a_crowd_do_not_count(squares, iscrowd, expected):
     right_half = square(2, 1, iscrowd=iscrowd, area=100 * SIDE, bbox=[100, 0, 100, SIDE],
                         segmentation={'size': [SIDE, SIDE], 'counts': [100 * SIDE, 100 * SIDE]})
     detections = joined(found(left=100), found(left=0, box_score=0.5, mask_score=0.5))
-    figures = precision(squares(square(1, 1, left=0), right_half), {1: detections})
-    assert figures.box['AP75'] == figures.mask['AP75'] == pytest.approx(expected)
+    metrics = precision(squares(square(1, 1, left=0), right_half), {1: detections})
+    assert metrics.box['AP75'] == metrics.mask['AP75'] == pytest.approx(expected)
 
 
 def test_no_detections_give_zeros(squares):
-    figures = precision(squares(square(1, 1)), {})
-    for kind in (figures.box, figures.mask):
+    metrics = precision(squares(square(1, 1)), {})
+    for kind in (metrics.box, metrics.mask):
         assert kind['AP'] == kind['AP50'] == kind['APl'] == kind['AR100'] == 0
         assert kind['APs'] == -1  # there is nothing small to be found
 
@@ -113,8 +113,8 @@ def test_annotations_that_pycocotools_stumbles_over(squares):
     for key in ('iscrowd', 'area', 'bbox'):
         del bare[key]
     useless = square(3, 2, segmentation=[]), square(4, 2, segmentation={'size': [SIDE, SIDE], 'counts': [7]})
-    figures = precision(squares(bare, *useless), {1: found()})
-    assert figures.box['AP'] == figures.mask['AP'] == figures.mask['APl'] == pytest.approx(1)
+    metrics = precision(squares(bare, *useless), {1: found()})
+    assert metrics.box['AP'] == metrics.mask['AP'] == metrics.mask['APl'] == pytest.approx(1)
 
 
 def test_figures_are_those_of_a_direct_run(shapes, tmp_path, capfd):
@@ -128,11 +128,11 @@ def test_figures_are_those_of_a_direct_run(shapes, tmp_path, capfd):
             boxes=detections.boxes + rng.normal(0, 2, detections.boxes.shape).astype(np.float32),
             corners=np.maximum(detections.corners - rng.integers(0, 4, detections.corners.shape), 0))
     changed = {image.id: blur(ground_truth(shapes, i)) for i, image in enumerate(shapes.images)}
-    figures = precision(shapes, changed)
+    metrics = precision(shapes, changed)
     written = [[entry for id, detections in changed.items() for entry in to_coco(detections, id, shapes.classes, kind)]
                for kind in ('box', 'mask')]
     assert capfd.readouterr() == ('', '')
-    for entries, own, iou_type in zip(written, (figures.box, figures.mask), ('bbox', 'segm'), strict=True):
+    for entries, own, iou_type in zip(written, (metrics.box, metrics.mask), ('bbox', 'segm'), strict=True):
         write_results(tmp_path / 'results.json', entries)
         truth = COCO(str(shapes.annotations_path))
         direct = COCOeval(truth, truth.loadRes(str(tmp_path / 'results.json')), iou_type)
@@ -143,15 +143,15 @@ def test_figures_are_those_of_a_direct_run(shapes, tmp_path, capfd):
         assert 0.1 < own['AP'] < 0.9
         name = 'box' if iou_type == 'bbox' else 'mask'
         by_threshold = direct.eval['precision'][..., 0, 2]
-        for iou, part in zip(figures.by_iou[name].values(), by_threshold, strict=True):
+        for iou, part in zip(metrics.by_iou[name].values(), by_threshold, strict=True):
             assert iou == pytest.approx(part[part > -1].mean(), abs=1e-9)
-        assert list(figures.by_iou[name]) == [f'0.{percent}' for percent in range(50, 100, 5)]
-        for place, ap in enumerate(figures.by_class[name]):  # this dataset's ids ascend, as pycocotools sorts them
+        assert list(metrics.by_iou[name]) == [f'0.{percent}' for percent in range(50, 100, 5)]
+        for place, ap in enumerate(metrics.by_class[name]):  # this dataset's ids ascend, as pycocotools sorts them
             assert ap == pytest.approx(by_threshold[..., place].mean(), abs=1e-9)
-    assert figures.names == shapes.classes.names
+    assert metrics.names == shapes.classes.names
     labels = [record['category_id'] for i in range(len(shapes)) for record in shapes.annotations(i)
               if not record['iscrowd']]
-    assert figures.objects == tuple(labels.count(id) for id in shapes.classes.ids)
+    assert metrics.objects == tuple(labels.count(id) for id in shapes.classes.ids)
 
 
 def test_tables_are_those_of_pycocotools_and_yolact(squares, capsys):
@@ -187,10 +187,10 @@ WILD = (None, True, -1, 0, 1.5, float('nan'), float('inf'), 1e9, -1e300, 10 ** 4
 def test_wild_annotations_neither_crash_nor_count(squares, key):
     wild = [{**square(i + 2, 1), key: value} for i, value in enumerate(WILD)]
     dataset = squares(square(1, 1), *wild, *WILD, square(99, 2))
-    figures = precision(dataset, {1: found(), 2: found()})
+    metrics = precision(dataset, {1: found(), 2: found()})
     kept = sum(len(dataset.objects(i)) for i in range(2))
     assert kept + len(dataset.warnings) == 2 + 2 * len(WILD)
-    assert -1 <= figures.mask['AP'] <= 1
+    assert -1 <= metrics.mask['AP'] <= 1
 
 
 def test_figures_are_those_of_what_was_loaded(squares):
@@ -202,8 +202,8 @@ def test_figures_are_those_of_what_was_loaded(squares):
 def test_image_ids_of_every_kind_stay_apart(squares):
     ids = [2, 'a', 2 ** 63, 2 ** 63 + 1, -1, '2']  # as float64, or as text, some are the same
     dataset = squares(*(square(i, id, left=10 * i) for i, id in enumerate(ids)), ids=ids)
-    figures = precision(dataset, {id: found(left=10 * i) for i, id in enumerate(ids)})
-    assert figures.box['AP'] == figures.mask['AP'] == pytest.approx(1)
+    metrics = precision(dataset, {id: found(left=10 * i) for i, id in enumerate(ids)})
+    assert metrics.box['AP'] == metrics.mask['AP'] == pytest.approx(1)
     assert precision(dataset, {'a': found(left=10)}, image_ids=['a']).mask['AP'] == pytest.approx(1)
 
 
@@ -220,16 +220,16 @@ def test_polygons_that_go_far_outside_are_judged_as_they_are_trained_on(squares)
 def test_of_equal_scores_the_earlier_image_is_first_wherever_it_is_in_the_file(squares, capsys, ids):
     dataset = squares(square(1, 1), square(2, 2), square(3, 2, left=95), ids=ids)
     detections = {1: joined(found(), found(left=60)), 2: joined(found(left=60), found(left=95))}
-    figures = precision(dataset, detections)
+    metrics = precision(dataset, detections)
     truth = COCO(str(dataset.annotations_path))
     direct = COCOeval(truth, truth.loadRes([entry for id, one in detections.items()
                                             for entry in to_coco(one, id, dataset.classes, 'box')]), 'bbox')
     direct.evaluate()
     direct.accumulate()
     direct.summarize()
-    np.testing.assert_allclose(list(figures.box.values()), direct.stats, atol=1e-9)
+    np.testing.assert_allclose(list(metrics.box.values()), direct.stats, atol=1e-9)
     # In order of images: hit, miss, miss, hit.
-    assert figures.box['AP50'] == pytest.approx((34 + 33 * 0.5) / 101)
+    assert metrics.box['AP50'] == pytest.approx((34 + 33 * 0.5) / 101)
 
 
 def test_a_image_of_many_objects_is_judged_as_by_pycocotools_and_soon(tmp_path):
@@ -239,11 +239,11 @@ def test_a_image_of_many_objects_is_judged_as_by_pycocotools_and_soon(tmp_path):
     boxes = [{'image_id': 7, 'category_id': 3, 'score': score, 'bbox': [x, y, width, 9.5]}
              for (x, y), score, width in zip(corners, rng.random(20), [1, 3, 10, 90] * 5)]
     began = time.perf_counter()
-    figures = evaluate_results(dataset, boxes, None)
+    metrics = evaluate_results(dataset, boxes, None)
     seconds = time.perf_counter() - began
     direct = COCOeval(truth, truth.loadRes(boxes), 'bbox')
     direct.evaluate()
     direct.accumulate()
     direct.summarize()
-    np.testing.assert_allclose([*figures.box.values()][:12], direct.stats, atol=1e-12)
-    assert figures.box['AP'] > 0 and seconds < 0.5 * (time.perf_counter() - began)
+    np.testing.assert_allclose([*metrics.box.values()][:12], direct.stats, atol=1e-12)
+    assert metrics.box['AP'] > 0 and seconds < 0.5 * (time.perf_counter() - began)

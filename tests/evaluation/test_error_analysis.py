@@ -4,7 +4,15 @@ import functools
 import numpy as np
 import pytest
 
-from evaluation.error_analysis import MOST_IMAGES, MOST_OVERALL, NOTHING, Errors, PerImageErrors, errors_in_image, match
+from evaluation.error_analysis import (
+    BACKGROUND,
+    MAX_IMAGES,
+    MAX_OVERALL,
+    Errors,
+    PerImageErrors,
+    errors_in_image,
+    match,
+)
 from evaluation.evaluate import ImageEvaluator, evaluate_results
 from evaluation.results import to_coco
 from tests.helpers.squares import SIDE, A, B, found, joined, square, write_squares
@@ -23,7 +31,7 @@ def errors_of(dataset, *detections, kind='mask'):
 def test_a_hit_a_miss_and_a_result_where_nothing_is(squares):
     dataset = squares(square(1, 1, A, left=0), square(2, 1, B, left=100))
     errors = errors_of(dataset, found(left=20, label=0), found(left=50, label=1))  # IoUs of 80 / 120 and 50 / 150
-    assert errors.pairs == {(0, 0): 1, (1, NOTHING): 1, (NOTHING, 1): 1}
+    assert errors.pairs == {(0, 0): 1, (1, BACKGROUND): 1, (BACKGROUND, 1): 1}
     assert errors.quality == pytest.approx({0: 2 / 3, 1: 0, None: (2 / 3) / (1 + 0.5 + 0.5)})
     assert (errors.place, errors.wrong) == (0, 2)
 
@@ -39,7 +47,7 @@ def test_an_object_that_is_taken_for_another(squares, kind):
 def test_a_result_of_the_right_class_has_the_object_even_where_one_of_another_scores_more(squares):
     errors = errors_of(squares(square(1, 1, A)), found(left=50, label=0, mask_score=0.4),  # too far off
                        found(left=40, label=0, mask_score=0.5), found(left=20, label=1, mask_score=0.9))
-    assert errors.pairs == {(0, 0): 1, (NOTHING, 1): 1, (NOTHING, 0): 1}
+    assert errors.pairs == {(0, 0): 1, (BACKGROUND, 1): 1, (BACKGROUND, 0): 1}
     assert errors.quality[0] == pytest.approx((80 / 120) / 1.5)
 
 
@@ -49,7 +57,7 @@ def test_of_two_results_for_an_object_the_one_that_scores_more_has_it(squares):
                       'mask')
     matches = match(dataset, 0, entries)
     assert [entry['score'] for entry in matches.results] == [0.8, 0.5]
-    assert matches.hits == [(0, 0, pytest.approx(90 / 110))]
+    assert matches.pairs == [(0, 0, pytest.approx(90 / 110))]
 
 
 def test_results_in_a_crowd_of_their_class_are_left_out_and_those_of_others_are_not(squares):
@@ -57,14 +65,14 @@ def test_results_in_a_crowd_of_their_class_are_left_out_and_those_of_others_are_
                    segmentation={'size': [SIDE, SIDE], 'counts': [100 * SIDE, 100 * SIDE]})
     dataset = squares(crowd, square(1, 1, A, left=0))  # the crowd first, so that places differ
     errors = errors_of(dataset, found(left=100), found(left=100, label=1), found(left=0))
-    assert errors.pairs == {(0, 0): 1, (NOTHING, 1): 1}
+    assert errors.pairs == {(0, 0): 1, (BACKGROUND, 1): 1}
     assert [result['category_id'] for result in errors.results] == [B, A]
     assert errors.quality[0] == pytest.approx(1)
 
 
 def test_results_that_score_little_are_not_shown(squares):
     errors = errors_of(squares(square(1, 1)), found(mask_score=0.29))
-    assert (errors.pairs, errors.results) == ({(0, NOTHING): 1}, [])
+    assert (errors.pairs, errors.results) == ({(0, BACKGROUND): 1}, [])
 
 
 def test_a_image_with_nothing_in_it_has_no_quality(squares):
@@ -81,15 +89,15 @@ def test_the_worst_images_are_kept_of_all_and_of_each_class():
     assert (errors.pairs, errors.images) == ({(0, 0): 1000}, 1000)
     kept = [one.place for one in errors.worst()]
     of_second = range(9, 800, 10)  # the worst 80, of which four are among the worst of all
-    assert kept == sorted(kept) and len(kept) == MOST_IMAGES
-    assert set(kept) >= {*range(MOST_OVERALL)} and set(kept) - {*of_second} <= {*range(160)}
+    assert kept == sorted(kept) and len(kept) == MAX_IMAGES
+    assert set(kept) >= {*range(MAX_OVERALL)} and set(kept) - {*of_second} <= {*range(160)}
     assert len({*kept} & {*of_second}) > 50
 
 
 def test_of_images_alike_those_with_more_errors_are_worse():
     errors = Errors(1)
     for place, number in enumerate((1, 3, 2)):
-        errors.add(PerImageErrors(place, {(0, NOTHING): number}, {None: 0, 0: 0}, []))
+        errors.add(PerImageErrors(place, {(0, BACKGROUND): number}, {None: 0, 0: 0}, []))
     assert [one.place for one in errors.worst()] == [1, 2, 0]
 
 

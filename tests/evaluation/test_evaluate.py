@@ -72,15 +72,15 @@ def shapes(tmp_path_factory):
 @pytest.mark.parametrize('workers', [0, 2])
 def test_images_meet_their_own_detections_in_any_batches(shapes, workers):
     predictor = Perfect(shapes)
-    figures, problems = evaluate(predictor, shapes, batch_size=5, workers=workers)
-    assert figures.mask['AP'] == figures.box['AP'] == pytest.approx(1)
+    metrics, problems = evaluate(predictor, shapes, batch_size=5, workers=workers)
+    assert metrics.mask['AP'] == metrics.box['AP'] == pytest.approx(1)
     assert (predictor.batches, problems) == ([5, 5, 5, 5, 4], [])
 
 
 def test_evaluation_of_the_first_few_images(shapes):
     predictor = Perfect(shapes)
-    figures, _ = evaluate(predictor, shapes, max_images=3)
-    assert figures.mask['AP'] == pytest.approx(1)
+    metrics, _ = evaluate(predictor, shapes, max_images=3)
+    assert metrics.mask['AP'] == pytest.approx(1)
     assert predictor.batches == [1, 1, 1]
 
 
@@ -94,14 +94,14 @@ def test_images_that_cannot_be_used_count_as_empty(tmp_path, workers):
               for entry in to_coco(ground_truth(dataset, i), image.id, dataset.classes, 'mask')]
     gone.path.unlink()
     dataset.images[3] = dataclasses.replace(other, width=other.width + 1)
-    figures, problems = evaluate(predictor, dataset, batch_size=2, workers=workers)
+    metrics, problems = evaluate(predictor, dataset, batch_size=2, workers=workers)
     truth = COCO(str(dataset.annotations_path))
     direct = COCOeval(truth, truth.loadRes(usable), 'segm')
     direct.evaluate()
     direct.accumulate()
     direct.summarize()
-    np.testing.assert_allclose(list(figures.mask.values()), direct.stats, atol=1e-9)
-    assert 0 < figures.mask['AR100'] < 1
+    np.testing.assert_allclose(list(metrics.mask.values()), direct.stats, atol=1e-9)
+    assert 0 < metrics.mask['AR100'] < 1
     assert predictor.batches == [1, 1]
     assert [problem.partition(':')[0] for problem in problems] == [str(gone.path), str(other.path)]
     assert f'but the annotation file says {other.width + 1}x{other.height}' in problems[1]
@@ -137,10 +137,10 @@ def test_results_of_a_file_get_the_figures_that_they_got_without_one(shapes):
     entries = [[entry for i, image in enumerate(shapes.images) if i % 5
                 for entry in to_coco(ground_truth(shapes, i), image.id, shapes.classes, kind)]
                for kind in ('box', 'mask')]
-    figures = evaluate_results(shapes, *entries, workers=2)
-    assert figures.mask['AR100'] == figures.box['AR100'] < 1
-    assert evaluate_results(shapes, *entries) == figures
+    metrics = evaluate_results(shapes, *entries, workers=2)
+    assert metrics.mask['AR100'] == metrics.box['AR100'] < 1
+    assert evaluate_results(shapes, *entries) == metrics
     only_boxes = evaluate_results(shapes, entries[0], None)
-    assert (only_boxes.box, only_boxes.mask) == (figures.box, None)
+    assert (only_boxes.box, only_boxes.mask) == (metrics.box, None)
     assert 'mask' not in str(only_boxes)
     assert evaluate_results(shapes, *entries, max_images=1).box['AR100'] == 0

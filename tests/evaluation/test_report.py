@@ -15,7 +15,7 @@ import paddle
 import pytest
 
 from data.coco import CocoDataset
-from evaluation.error_analysis import NOTHING, Errors
+from evaluation.error_analysis import BACKGROUND, Errors
 from evaluation.evaluate import evaluate_results
 from evaluation.report import SIDE, write_report
 from evaluation.results import to_coco
@@ -75,39 +75,39 @@ def page(shapes, results, tmp_path_factory):
     """The report on the results, with a training run's log of 1,000 steps and a problem."""
     path = tmp_path_factory.mktemp('report') / 'new/report.html'
     errors = Errors(len(shapes.classes))
-    figures = evaluate_results(shapes, results, results, errors=errors)
+    metrics = evaluate_results(shapes, results, results, errors=errors)
     steps = {step: {'step': step, 'loss': 9 / step, 'box': 3 / step, 'mask': 6 / step, 'lr': 1e-3,
                     **({'box_ap': step / 2000, 'mask_ap': step / 3000} if step % 250 == 0 else {})}
              for step in range(1, 1001)}
-    write_report(path, shapes, figures, errors, {'weights': EVIL}, ['val/x.jpg: <b>damaged</b>'], steps, workers=2)
-    return path, figures, errors
+    write_report(path, shapes, metrics, errors, {'weights': EVIL}, ['val/x.jpg: <b>damaged</b>'], steps, workers=2)
+    return path, metrics, errors
 
 
 def test_the_page_holds_the_figures(page, shapes):
-    path, figures, errors = page
+    path, metrics, errors = page
     content = content_of(path)
-    for row, kind in [(row, kind) for row in content['figures'] for kind in ('box', 'mask')]:
-        assert row[kind] == pytest.approx(getattr(figures, kind)[row['name']], abs=6e-5)
+    for row, kind in [(row, kind) for row in content['metrics'] for kind in ('box', 'mask')]:
+        assert row[kind] == pytest.approx(getattr(metrics, kind)[row['name']], abs=6e-5)
     assert content['by_iou']['mask'] == [[iou, pytest.approx(value, abs=6e-5)]
-                                         for iou, value in figures.by_iou['mask'].items()]
+                                         for iou, value in metrics.by_iou['mask'].items()]
     for label, one in enumerate(content['classes'][:-1]):
         assert (one['id'], one['name']) == (shapes.classes.ids[label], shapes.classes.names[label])
-        assert one['mask']['AP'] == pytest.approx(figures.by_class['mask'][label], abs=6e-5)
-        assert one['objects'] == figures.objects[label]
+        assert one['mask']['AP'] == pytest.approx(metrics.by_class['mask'][label], abs=6e-5)
+        assert one['objects'] == metrics.objects[label]
         assert bytes.fromhex(one['colour'][1:]) == bytes(class_colour(label)[::-1])
     absent = content['classes'][-1]
     assert (absent['objects'], absent['mask']['AP'], absent['mask']['large']) == (0, None, None)
     assert sum(number for *_, number in content['pairs']) == errors.pairs.total()
     assert content['images'] == 30
-    missed = sum(number for true, found, number in content['pairs'] if found == NOTHING)
-    assert missed >= sum(figures.objects) // 7
+    missed = sum(number for true, found, number in content['pairs'] if found == BACKGROUND)
+    assert missed >= sum(metrics.objects) // 7
 
 
 def test_the_page_holds_the_curves(page):
-    path, figures, _ = page
+    path, metrics, _ = page
     curves = content_of(path)['curves']['mask']
     for k, iou in enumerate(('0.50', '0.75', '0.90')):
-        assert np.mean(curves[0][k]) / 1000 == pytest.approx(figures.by_iou['mask'][iou], abs=1e-3)
+        assert np.mean(curves[0][k]) / 1000 == pytest.approx(metrics.by_iou['mask'][iou], abs=1e-3)
     of_class = [np.mean(one[0]) for one in curves[1:-1]]
     assert np.mean(of_class) == pytest.approx(np.mean(curves[0][0]), abs=0.5)
     assert curves[-1] == [None, None, None]
@@ -130,7 +130,7 @@ def filled(outlines):
 def test_the_gallery_shows_the_worst_images_first_with_what_is_true_and_what_was_found(page, shapes, results):
     content = content_of(page[0])
     cards = content['gallery']
-    overall = [dict(card['quality'])[NOTHING] for card in cards]
+    overall = [dict(card['quality'])[BACKGROUND] for card in cards]
     assert len(cards) > 12 and overall == sorted(overall) and overall[0] < 0.7
     assert '<b>&.jpg' in [card['name'] for card in cards]
     for card in cards:
@@ -155,14 +155,14 @@ def test_a_page_without_images_and_of_boxes_alone(shapes, results, tmp_path):
     boxes = [entry for i, image in enumerate(dataset.images)
              for entry in to_coco(ground_truth(dataset, i), image.id, dataset.classes, 'box')]
     errors = Errors(len(dataset.classes))
-    figures = evaluate_results(dataset, boxes, None, errors=errors)
-    write_report(tmp_path / 'report.html', dataset, figures, errors, {})
+    metrics = evaluate_results(dataset, boxes, None, errors=errors)
+    write_report(tmp_path / 'report.html', dataset, metrics, errors, {})
     content = content_of(tmp_path / 'report.html')
     assert list(content['curves']) == ['box'] and content['training'] is None
     for card in content['gallery']:
         assert card['pixels'] is None
         assert all(len(one['outline'][0]) == 8 for one in card['found'])
-        assert dict(card['quality'])[NOTHING] == pytest.approx(1, abs=0.1)
+        assert dict(card['quality'])[BACKGROUND] == pytest.approx(1, abs=0.1)
 
 
 def run_eval(folder, *flags):
@@ -299,8 +299,8 @@ def test_the_confusion_counts_what_was_taken_for_what(opened, page):
     cells = {(true, found): number for true, found, number in content_of(page[0])['pairs']}
     rows = [row.locator('td').all_text_contents() for row in tab.locator('.confusion tbody tr').all()]
     for true in range(9):
-        assert rows[true] == [str(cells.get((true, found), '·')) for found in [*range(9), NOTHING]]
-    taken = [number for (true, found), number in cells.items() if true != found and NOTHING not in (true, found)]
+        assert rows[true] == [str(cells.get((true, found), '·')) for found in [*range(9), BACKGROUND]]
+    taken = [number for (true, found), number in cells.items() if true != found and BACKGROUND not in (true, found)]
     told = tab.locator('#confusion .side-by-side > div').nth(1).locator('tbody td:nth-child(2)').all_text_contents()
     assert [int(number) for number in told] == sorted(taken, reverse=True)[:12]
 

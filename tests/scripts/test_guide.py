@@ -82,7 +82,7 @@ def test_every_flag_and_file_in_the_guides_is_there():
         assert set(re.findall(r'(?<![\w-])--[a-z]\w+', text)) <= known, path
         for name in re.findall(rf'`((?:{"|".join(PACKAGES)}|tests|docs)/[\w/]+\.\w+)`', text):
             assert (ROOT / name).exists(), f'{path}: {name}'
-        for name in re.findall(rf'python -m ((?:{"|".join(PACKAGES)})\.\w+)', text):
+        for name in re.findall(rf'python -m ((?:{"|".join(PACKAGES)})\.[a-z]\w+)', text):
             assert (ROOT / f'{name.replace(".", "/")}.py').exists(), f'{path}: {name}'
         for name in re.findall(r'\]\((?!http)([\w/.]+\.\w+)', text):
             assert (path.parent / name).exists(), f'{path}: {name}'

@@ -264,8 +264,8 @@ def test_eval_writes_every_figure_for_machines(folder, tmp_path, capsys):
     assert importlib.import_module('eval').main([str(flag) for flag in flags]) == 0
     printed = [float(number) for number in re.findall(r'\] = (-?\d\.\d{3})', capsys.readouterr().out)]
     content = json.loads((tmp_path / 'new/figures.json').read_text())
-    figures = [*content['box'].values()][:12] + [*content['mask'].values()][:12]
-    assert [-1 if figure is None else round(figure, 3) for figure in figures] == printed
+    metrics = [*content['box'].values()][:12] + [*content['mask'].values()][:12]
+    assert [-1 if figure is None else round(figure, 3) for figure in metrics] == printed
     assert list(content['mask']['by_iou']) == [f'0.{percent}' for percent in range(50, 100, 5)]
     truth = json.loads((folder / 'annotations/instances_val.json').read_text())
     first = truth['images'][0]['id']
@@ -287,21 +287,21 @@ def test_eval_judges_what_test_dev_wrote_as_it_judges_the_checkpoint(folder, tmp
     assert importlib.import_module('test_dev').main([*map(str, flags), '--out', str(out)]) == 1
     flags = ('--model_path', SHIPPED, '--valid_images_path', folder / 'val', '--valid_anno_path', annotations)
     assert own.main([*map(str, flags), '--json', str(tmp_path / 'own.json')]) == 1
-    figures = json.loads((tmp_path / 'own.json').read_text())
+    metrics = json.loads((tmp_path / 'own.json').read_text())
     for kind, iou_type, path in (('mask', 'segm', out), ('box', 'bbox', tmp_path / 'val_bbox_results.json')):
         flags = ['--valid_anno_path', str(annotations), '--results', str(path), '--json',
                  str(tmp_path / 'of_file.json')]
         code = f"import eval, sys; assert eval.main({flags}) == 0; assert 'paddle' not in sys.modules"
         subprocess.run([sys.executable, '-c', code], cwd=ROOT, check=True)
         of_file = json.loads((tmp_path / 'of_file.json').read_text())
-        assert of_file[kind] == figures[kind]
+        assert of_file[kind] == metrics[kind]
         truth = COCO(str(annotations))
         direct = COCOeval(truth, truth.loadRes(str(path)), iou_type)
         direct.evaluate()
         direct.accumulate()
         direct.summarize()
-        np.testing.assert_allclose([*figures[kind].values()][:12], direct.stats, atol=1e-9)
-        assert figures[kind]['AP'] > 0.2
+        np.testing.assert_allclose([*metrics[kind].values()][:12], direct.stats, atol=1e-9)
+        assert metrics[kind]['AP'] > 0.2
 
 
 def test_eval_refuses_results_that_cannot_work(folder, tmp_path, capsys):

@@ -21,9 +21,9 @@ def test_it_is_small_enough_to_come_along():
 def test_it_finds_shapes_that_it_has_never_seen(tmp_path):
     write_dataset(tmp_path, seed=77, train=0, val=40, test=0)
     dataset = CocoDataset(tmp_path / 'annotations/instances_val.json', tmp_path / 'val')
-    figures, problems = evaluate(Predictor.open(MODEL, 'cpu', score_threshold=0.05), dataset)
+    metrics, problems = evaluate(Predictor.open(MODEL, 'cpu', score_threshold=0.05), dataset)
     assert not problems
-    assert figures.mask['AP'] > 0.5 and figures.box['AP'] > 0.58 and figures.mask['AP50'] > 0.82
+    assert metrics.mask['AP'] > 0.5 and metrics.box['AP'] > 0.58 and metrics.mask['AP50'] > 0.82
 
 
 def test_the_demo_shows_objects_in_every_image_that_comes_along(tmp_path, capsys, monkeypatch):
