@@ -20,7 +20,7 @@ from training.checkpoints import save_and_prune, save_best
 from training.log import Log, lossy
 
 if TYPE_CHECKING:
-    from training.setup import Run
+    from training.run import Run
 
 MAX_SKIPPED_IN_A_ROW = 10  # steps with a loss that is not finite, before the run is given up
 MIN_EVALUATION_INTERVAL = 100  # steps, or --save_interval if that is less; an epoch may be shorter

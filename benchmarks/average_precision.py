@@ -28,7 +28,8 @@ def main():
     """Print how long each takes, and how far apart their metrics are."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--images', type=positive_int, default=5000, help='(default: %(default)s)')
-    parser.add_argument('--num_workers', type=nonnegative_int, default=default_workers(), help='(default here: %(default)s)')
+    parser.add_argument('--num_workers', type=nonnegative_int, default=default_workers(),
+                        help='(default here: %(default)s)')
     args = parser.parse_args()
     images = args.images
     with tempfile.TemporaryDirectory() as folder:

@@ -23,8 +23,8 @@ from evaluation.evaluate import ImageEvaluator
 from model.anchors import anchors
 from model.boxes import decode
 from model.config import preset
-from prediction import Predictor
 from prediction.pipeline import predict_dataset, split_into_batches
+from prediction.predictor import Predictor, Thresholds
 from system.arguments import nonnegative_int, positive_int
 from system.cpu import default_workers
 from tests.golden.golden_inputs import predictions
@@ -38,7 +38,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--images', type=positive_int, default=1000, help='(default: %(default)s)')
     parser.add_argument('--network', type=float, default=15, help='ms an image (default: %(default)s)')
-    parser.add_argument('--num_workers', type=nonnegative_int, default=default_workers(), help='(default here: %(default)s)')
+    parser.add_argument('--num_workers', type=nonnegative_int, default=default_workers(),
+                        help='(default here: %(default)s)')
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         dataset = make_dataset(Path(folder), args.images)
@@ -71,7 +72,7 @@ class Napping(Predictor):
     """A predictor whose network knows its answer."""
 
     def __init__(self, seconds):
-        self.config, self._thresholds, self._seconds = preset('resnet50dcn'), {}, seconds
+        self.config, self.thresholds, self._seconds = preset('resnet50dcn'), Thresholds(), seconds
         cells = anchors(self.config)
         made = predictions(len(cells), self.config.prototype_size)
         likely = np.flatnonzero((made['conf'][:, 1:] > 0.05).any(1))
@@ -83,7 +84,8 @@ class Napping(Predictor):
         time.sleep(self._seconds * len(inputs))
         return [self._answer] * len(inputs)
 
-    def rescore(self, small, masks):
+    def rescore(self, small, masks=None):
+        masks = small.masks
         return small.rescored(np.ones((len(masks), self.config.num_classes - 1), np.float32))
 
 
@@ -91,10 +93,11 @@ def evaluate(predictor, dataset, workers):
     """Milliseconds an image: wall; and of a core main, others, and last, which is what follows all images."""
     began, main, used = time.perf_counter(), time.thread_time(), processor_time()
     batches = split_into_batches(dataset.images, 1)
-    described = [judged for judged, _ in tqdm(predict_dataset(predictor, batches, ImageEvaluator(dataset), workers), total=len(batches))]
+    described = [evaluated for evaluated, _ in tqdm(
+        predict_dataset(predictor, batches, ImageEvaluator(dataset), workers), total=len(batches))]
     main, others, used = time.thread_time() - main, processor_time() - used, processor_time()
     assert all(described)  # no image was left out
-    average_precision(dataset, [one for judged in described for one, _ in judged], workers)
+    average_precision(dataset, [one for evaluated in described for one, _ in evaluated], workers)
     seconds = {'wall': time.perf_counter() - began, 'main': main, 'others': others - main,
                'last': processor_time() - used}
     return {name: 1000 * value / len(dataset) for name, value in seconds.items()}

@@ -140,7 +140,7 @@ def stages(path, engine, file, batch_size, rounds):
              lambda images: [predictor.preprocess(image) for image in images],
              predictor.forward,
              lambda outputs: [predictor.detect(one, (HEIGHT, WIDTH)) for one in outputs],
-             lambda found: [predictor.rescore(small, predictor.to_rescore(small)) for small in found],
+             lambda found: [predictor.rescore(small) for small in found],
              lambda found: [small.upsample() for small in found])
     best = np.full(len(steps), np.inf)
     for _ in range(rounds + 1):

@@ -75,8 +75,8 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
         with replacing(path, 'wb') as file:
             file.write(data)
     except OSError as error:
-        raise ImageError(f'{path}: cannot be written ({error.strerror}); check that its folder may be written to and has '
-                         'room') from error
+        raise ImageError(f'{path}: cannot be written ({error.strerror}); check that its folder may be written to and '
+                         'has room') from error
 
 
 def find_images(folder: str | Path) -> list[Path]:

@@ -3,4 +3,4 @@ from system.errors import UserError
 
 
 class EngineError(UserError):
-    """An engine is missing, too old, or computes other numbers than Paddle. Unless it was asked for, another is used."""
+    """An engine is missing, too old, or computes other numbers than Paddle. Unless asked for, another is used."""

@@ -29,7 +29,7 @@ class Matches(NamedTuple):
     pairs: list[tuple[int, int, float]]
 
     def category_pairs(self) -> Iterator[tuple[int | None, int | None]]:
-        """Category ids of each object and of its result; None for a false positive's object, a false negative's result."""
+        """Category ids of objects and results; None for a false positive's object or a false negative's result."""
         matched, matching = ({pair[side] for pair in self.pairs} for side in (0, 1))
         yield from ((self.objects[o]['category_id'], self.results[r]['category_id']) for o, r, _ in self.pairs)
         yield from ((one['category_id'], None) for o, one in enumerate(self.objects) if o not in matched)
@@ -113,7 +113,8 @@ def errors_in_image(dataset: CocoDataset, i: int, entries: list[dict[str, Any]])
     for pair, number in pairs.items():
         for label in pair:
             sides[label] += number * (label != BACKGROUND)
-    quality: dict[int | None, float] = {label: 2 * overlaps[label] / number for label, number in sides.items() if number}
+    quality: dict[int | None, float] = {label: 2 * overlaps[label] / number
+                                        for label, number in sides.items() if number}
     if quality:
         quality[None] = 2 * sum(overlaps.values()) / sides.total()
     return PerImageErrors(i, pairs, quality, matches.results)

@@ -118,7 +118,8 @@ class LowResolutionDetections:
     def upsample(self) -> Detections:
         """The same with masks at the image's size."""
         vertical, horizontal = (_Interpolation.of(*pair) for pair in zip(self.prototype_size, self.size))
-        parts = [_upsample(mask, crop, vertical, horizontal) for mask, crop in zip(self.masks, self.crops.tolist(), strict=True)]
+        parts = [_upsample(mask, crop, vertical, horizontal)
+                 for mask, crop in zip(self.masks, self.crops.tolist(), strict=True)]
         return Detections(self.classes, self.box_scores, self.mask_scores, self.boxes, [part for part, _ in parts],
                           np.array([corner for _, corner in parts], np.int64).reshape(-1, 2), self.size)
 

@@ -10,7 +10,7 @@ from system.messages import print_lines
 from training.optimizer import velocity_of
 
 if TYPE_CHECKING:
-    from training.setup import Run
+    from training.run import Run
 
 CHECKPOINTS_KEPT = 15
 CHECKPOINT_NAME = re.compile(r'step(\d{7,})-ep\d{3,}-loss\S+\.pd')

@@ -91,7 +91,7 @@ class Log:
         else:
             self._bar.set_postfix_str(f'{data_time:.2f} s/step waiting for data', refresh=False)
 
-    def write(self, step: int, **values: float | Sequence[str] | Sequence[int]) -> None:
+    def write(self, step: int, **values: float | Sequence[int | str]) -> None:
         """Write a line about a step to the file. Its folder is made again if somebody has removed it."""
         self.file.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -114,7 +114,7 @@ class Log:
         self._start_time += seconds
         self._line_time += seconds
 
-    def skip(self, step: int, losses: Mapping[str, float], image_ids: Sequence[int]) -> None:
+    def skip(self, step: int, losses: Mapping[str, float], image_ids: Sequence[int | str]) -> None:
         """Log a step that was skipped because a loss or a gradient is not finite."""
         self.skipped += 1
         self.skipped_in_a_row += 1

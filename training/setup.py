@@ -1,7 +1,6 @@
 """Starts a training run: a new one, or one that resumes a checkpoint."""
 import argparse
 import dataclasses
-from dataclasses import dataclass
 from pathlib import Path
 
 import paddle
@@ -9,7 +8,6 @@ import paddle
 from data.coco import CocoDataset
 from data.loader import Batches
 from model.checkpoint import Checkpoint, load_checkpoint, restore
-from model.classes import Classes
 from model.config import Config, preset
 from model.loss_names import CLASS_LOSSES
 from model.losses import Criterion
@@ -25,45 +23,9 @@ from training.log import Log, ScalarWriter
 from training.optimizer import make_optimizer
 from training.precision import Precision
 from training.recipe import Recipe, choose_recipe
+from training.run import Run
 
 WARNINGS_SHOWN = 3
-
-
-@dataclass
-class Run:
-    """A training run: what is trained, how, and where it is saved.
-
-    Attributes:
-        network: `Yolact`.
-        classes: `Classes` that it tells apart.
-        recipe: `Recipe`.
-        criterion: `Criterion`, the losses.
-        optimizer: Paddle's, of the network's parameters.
-        precision: `Precision` of a step.
-        ema: `EMA` of the network; None without.
-        save_dir: folder of log and checkpoints.
-        start: number of steps done before this run.
-        best: names of the best checkpoints of this run in `save_dir`, where those of other runs may be, too.
-        rank: number of this process, from 0.
-        world_size: number of processes.
-    """
-    network: Yolact
-    classes: Classes
-    recipe: Recipe
-    criterion: Criterion
-    optimizer: paddle.optimizer.Momentum
-    precision: Precision
-    ema: EMA | None
-    save_dir: Path
-    start: int = 0
-    best: set[str] = dataclasses.field(default_factory=set)
-    rank: int = 0
-    world_size: int = 1
-
-    @property
-    def is_main_process(self) -> bool:
-        """Whether this process logs, saves and evaluates."""
-        return self.rank == 0
 
 
 def open_dataset(annotations: str, images: str) -> CocoDataset:
@@ -114,6 +76,7 @@ def open_checkpoint(args: argparse.Namespace, dataset: CocoDataset) -> Checkpoin
     if checkpoint.backbone_only:
         raise UserError(f'{args.model_path}: only a backbone; start from it with --pattern=0 '
                         f'--backbone_weights={args.model_path}')
+    assert checkpoint.classes is not None  # of a whole network
     difference = dataset.classes.difference(checkpoint.classes)
     if difference:
         raise UserError(f'{args.model_path}: other classes than {args.train_anno_path}: {difference}; to train '

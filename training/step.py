@@ -10,7 +10,7 @@ from model.yolact import Yolact
 from system.distributed import all_reduce, all_reduce_gradients
 from system.interruption import StopRequest
 from training.recipe import learning_rate
-from training.setup import Run
+from training.run import Run
 
 
 @dataclass(frozen=True)

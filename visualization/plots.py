@@ -111,7 +111,7 @@ def _draw_sizes(axes: 'Axes', sizes: np.ndarray, config: Config) -> None:
     axes.grid(alpha=0.3)
 
 
-def draw_prototypes(image: np.ndarray, outputs: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
+def draw_prototypes(image: np.ndarray, outputs: tuple[np.ndarray, ...],
                     names: Sequence[str]) -> 'Figure':
     """How the mask of the best detection in an image is assembled from prototypes (YOLACT, equation 1).
 

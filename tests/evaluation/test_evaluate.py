@@ -12,6 +12,7 @@ from data.images import read_image
 from evaluation.evaluate import check_classes, evaluate, evaluate_results
 from evaluation.results import to_coco
 from model.classes import Classes
+from model.config import preset
 from model.postprocess import Detections
 from prediction.pipeline import predict_dataset, split_into_batches
 from system.errors import UserError
@@ -35,30 +36,31 @@ class Perfect:
         self.known = {read_image(image.path).tobytes(): ground_truth(dataset, i)
                       for i, image in enumerate(dataset.images)}
         self.batches = []
+        self.config = preset('resnet18dcn_half')
 
-    def prepare(self, image):
+    def preprocess(self, image):
         return self.known[image.tobytes()]
 
     def forward(self, inputs):
         self.batches.append(len(inputs))
         return inputs
 
-    def detect(self, outputs, size):
+    def postprocess(self, outputs, size):
         return Seen(outputs)
 
-    def to_rescore(self, small):
-        return 0.5
-
-    def rescore(self, small, factor):
+    def rescore(self, small, masks):
         detections = small.detections
-        return Seen(dataclasses.replace(detections, mask_scores=detections.mask_scores * np.float32(factor)))
+        return Seen(dataclasses.replace(detections, mask_scores=detections.mask_scores * np.float32(0.5)))
 
 
 class Seen(NamedTuple):
     """What stands for `LowResolutionDetections`."""
     detections: Detections
 
-    def full(self):
+    def pasted_masks(self):
+        return None
+
+    def upsample(self):
         return self.detections
 
 
@@ -127,10 +129,11 @@ def test_the_next_images_go_through_the_network_while_the_last_are_sorted_out(sh
                 self.seen.set()
             return super().forward(inputs)
 
-        def detect(self, outputs, size):
+        def postprocess(self, outputs, size):
             assert self.seen.wait(10)  # the first image waits here for the second
-            return super().detect(outputs, size)
-    assert len(list(predict_dataset(Slow(shapes), split_into_batches(shapes.images, 1), lambda *found: found))) == len(shapes)
+            return super().postprocess(outputs, size)
+    batches = split_into_batches(shapes.images, 1)
+    assert len(list(predict_dataset(Slow(shapes), batches, lambda *found: found))) == len(shapes)
 
 
 def test_results_of_a_file_get_the_figures_that_they_got_without_one(shapes):

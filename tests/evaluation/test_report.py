@@ -199,7 +199,7 @@ def test_a_report_that_cannot_be_written_is_told_before_the_work(shapes, results
     folder = shapes.annotations_path.parent.parent
     done = run_eval(folder, '--results', tmp_path / 'results.json', '--report', tmp_path)
     assert (done.returncode, done.stdout) == (2, '')
-    assert done.stderr.startswith(f'eval.py: error: {tmp_path}: cannot be written')
+    assert done.stderr.startswith(f'eval.py: error: {tmp_path}: Is a directory; ')
     done = run_eval(folder, '--results', tmp_path / 'results.json', '--report', tmp_path / 'report.html')
     assert done.returncode == 0
     assert content_of(tmp_path / 'report.html')['gallery'][0]['pixels']

@@ -187,7 +187,7 @@ def photos(tmp_path_factory):
 
 def complaint(script, flags, capsys):
     """The one line that a script ends with, with exit status 2."""
-    assert importlib.import_module(script).main([str(flag) for flag in flags]) == 2
+    assert exit_status(importlib.import_module(script).main, [str(flag) for flag in flags]) == 2
     line, = (line for line in capsys.readouterr().err.splitlines() if line.startswith(f'{script}.py: error: '))
     return line.removeprefix(f'{script}.py: error: ')
 

@@ -190,8 +190,8 @@ def test_a_journal_that_is_removed_under_a_run_is_told_at_once_and_the_same_comm
     _, said = process.communicate()
     assert process.returncode == 2
     assert 'Traceback' not in said and said.splitlines()[-1] == (
-        f'test_dev.py: error: {tmp_path / name}: cannot be written ({name} was removed); check that its folder may '
-        'be written to and has room, and give the same command again')
+        f'test_dev.py: error: {tmp_path / name}: {name} was removed; check the path, its permissions and the room on '
+        'the disk')
     assert not list(tmp_path.iterdir())
     run(folder, tmp_path)
     assert written(tmp_path) == whole
@@ -243,7 +243,7 @@ runpy.run_path(sys.argv[0], run_name='__main__')"""
     process = subprocess.run([flags[0], '-c', code, *flags[1:]], env=ENVIRONMENT, capture_output=True, text=True)
     assert process.returncode == 2
     assert process.stderr.splitlines()[-1].startswith(
-        f'test_dev.py: error: {tmp_path / "all_results.json"}: cannot be written (File too large); ')
+        f'test_dev.py: error: {tmp_path / "all_results.json"}: File too large; ')
     assert 'Traceback' not in process.stderr
     before = done(tmp_path)
     assert 0 < before < PIECES

@@ -13,7 +13,7 @@ from system.command import INTERRUPTED, exit_status, program_name
 from system.errors import UserError
 from tests.helpers import ROOT, run
 
-ENVIRONMENT = {**os.environ, 'PYTHONPATH': str(ROOT)}
+ENVIRONMENT = {**os.environ, 'PYTHONPATH': str(ROOT), 'PYTHONUNBUFFERED': ''}  # '' is as if it were not set
 ADVICE = 'check the path, its permissions and the room on the disk'
 IMPORTS = """
 import os, signal, sys, time

@@ -251,8 +251,7 @@ run(main)
 """, PADDLE_TRAINER_ID='0')
     program.send(signal.SIGTERM)
     for line in ('first', 'left'):
-        while program.lines.readline() != f'{line}\n':
-            pass
+        assert f'{line}\n' in program.lines
         program.process.send_signal(signal.SIGTERM)
     assert program.end()[0] == 7
 

@@ -14,7 +14,7 @@ from training.checkpoints import CHECKPOINTS_KEPT, best_checkpoints, prune, save
 from training.optimizer import make_optimizer
 from training.precision import Precision
 from training.recipe import FINETUNING
-from training.setup import Run
+from training.run import Run
 
 SCRIPT = """
 import os, signal

@@ -1,0 +1,50 @@
+"""What a training run consists of."""
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import paddle
+
+from model.classes import Classes
+from model.losses import Criterion
+from model.yolact import Yolact
+from training.ema import EMA
+from training.precision import Precision
+from training.recipe import Recipe
+
+
+@dataclass
+class Run:
+    """A training run: what is trained, how, and where it is saved.
+
+    Attributes:
+        network: `Yolact`.
+        classes: `Classes` that it tells apart.
+        recipe: `Recipe`.
+        criterion: `Criterion`, the losses.
+        optimizer: Paddle's, of the network's parameters.
+        precision: `Precision` of a step.
+        ema: `EMA` of the network; None without.
+        save_dir: folder of log and checkpoints.
+        start: number of steps done before this run.
+        best: names of the best checkpoints of this run in `save_dir`, where those of other runs may be, too.
+        rank: number of this process, from 0.
+        world_size: number of processes.
+    """
+    network: Yolact
+    classes: Classes
+    recipe: Recipe
+    criterion: Criterion
+    optimizer: paddle.optimizer.Momentum
+    precision: Precision
+    ema: EMA | None
+    save_dir: Path
+    start: int = 0
+    best: set[str] = dataclasses.field(default_factory=set)
+    rank: int = 0
+    world_size: int = 1
+
+    @property
+    def is_main_process(self) -> bool:
+        """Whether this process logs, saves and evaluates."""
+        return self.rank == 0
