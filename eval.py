@@ -42,7 +42,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
                         help='evaluate this results file, such as test_dev.py writes, instead of a checkpoint; needs '
                              'no images (default: none)')
     parser.add_argument('--json', type=nonempty_path, metavar='FILE',
-                        help='also write every figure to this file, for machines (default: none)')
+                        help='also write every metric to this file, for machines (default: none)')
     parser.add_argument('--report', type=nonempty_path, metavar='FILE',
                         help='also write a page to look at in a browser, such as results/report.html: metrics, curves, '
                              'AP by class, the confusion matrix, and the worst images (default: none)')
@@ -101,7 +101,7 @@ def read_dataset(annotations_path: str, images_path: str, images: bool) -> CocoD
 
 
 def write_metrics(path: Path, metrics: AveragePrecision, classes: Classes, problems: list[str]) -> None:
-    """Writes every figure as JSON, from 0 to 1, or null where there is nothing to be found."""
+    """Write every metric as JSON, from 0 to 1, or null where the dataset has no such objects."""
     def known(value: float) -> float | None:
         return None if value < 0 else value
     content: dict[str, Any] = {kind: {**{name: known(value) for name, value in getattr(metrics, kind).items()},

@@ -1,1 +1,1 @@
-"""Everything that touches a dataset: reading, augmenting, drawing, judging."""
+"""The COCO loader: annotation files, images, masks, augmentation, batches, ground truth and label formats."""

@@ -1,42 +1,37 @@
 """Reading and checking a COCO-style annotation file, record by record.
 
-What is wrong is a ValueError, whose message is the part of a line that says what.
+Errors are ValueErrors, whose messages become part of a line that names the file.
 """
 import json
 import math
 import reprlib
 from array import array
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from pycocotools import mask as mask_api
 
 from data.images import ImageError, read_image
-from data.masks import compress
+from data.masks import RLE, Segmentation, bounding_box, compress
 from model.classes import Classes
 from system.messages import one_line
 
-_KEYS = frozenset((
+_USED_KEYS = frozenset((
     'images', 'annotations', 'categories', 'id', 'name', 'file_name', 'width', 'height',
     'image_id', 'category_id', 'iscrowd', 'bbox', 'area', 'segmentation', 'size', 'counts',
 ))
-_MIN_SIDE = 1e-3  # pixels; a thinner box may have no area once it is float32
+_MIN_BOX_SIDE = 1e-3  # pixels; a thinner box may have no area once it is float32
 MAX_COORDINATE = 1e5  # pixels from an image's corner
-MAX_PIXELS = 2 ** 29  # in an image; the compressed run lengths of pycocotools hold no more for sure
+MAX_PIXELS = 2 ** 29  # in an image; run lengths above it may overflow when pycocotools compresses them
+
+PackedSegmentation = list['array[float]'] | RLE  # polygons, each x y x y ... in pixels; or a compressed RLE
 
 
 @dataclass(frozen=True, slots=True)
 class ImageRecord:
-    """An image as the annotation file lists it.
-
-    Attributes:
-        id: int or str.
-        path: Path of the image's file.
-        width: int, pixels.
-        height: int, pixels.
-    """
+    """An image as the annotation file lists it. Width and height are in pixels."""
     id: int | str
     path: Path
     width: int
@@ -46,7 +41,7 @@ class ImageRecord:
         """Its pixels, uint8 [height, width, 3], BGR.
 
         Raises:
-            ImageError: the file cannot be read, or is of another size than the annotation file says.
+            ImageError: the file cannot be read, or its size is not the one in the annotation file.
         """
         pixels = read_image(self.path)
         height, width = pixels.shape[:2]
@@ -60,63 +55,70 @@ class Annotation(NamedTuple):
     """An object as the annotation file has it.
 
     Attributes:
-        image: int, which one of the file's.
-        label: int, its class, from 0.
-        crowd: bool.
-        segmentation: list of polygons, each an array of x y x y ... in pixels, or a compressed RLE,
-            {'size': [h, w], 'counts': bytes}.
-        box: list of x y width height in pixels, as in the file, or else of the segmentation.
-        corners: tuple of x0 y0 x1 y1, of the part of the box that is in the image.
+        image: index of its image, from 0.
+        label: its class, from 0.
+        crowd: whether it is a crowd.
+        segmentation: polygons or a compressed RLE.
+        box: x y width height in pixels, as in the file, or else of the segmentation.
+        clipped_box: x0 y0 x1 y1 in pixels of the part of the box within the image.
         area: pixels, as in the file; NaN where it has none.
     """
     image: int
     label: int
     crowd: bool
-    segmentation: Any
+    segmentation: PackedSegmentation
     box: list[float]
-    corners: tuple[float, float, float, float]
+    clipped_box: tuple[float, float, float, float]
     area: float
 
 
 def parse(path: Path) -> dict[str, Any]:
-    """The file's outermost object, without the keys that nothing here needs."""
+    """The file's top-level object, with only the keys that are used, and with packed polygons.
+
+    Raises:
+        ValueError: the file cannot be read, or is not a JSON object.
+    """
     try:
         with open(path, encoding='utf-8-sig') as file:
             content = json.load(file, object_hook=_shrink)
-    except OSError as problem:
-        raise ValueError(f'cannot be read ({problem.strerror}); check the path') from None
-    except (ValueError, RecursionError) as problem:
-        raise ValueError(f'is not JSON ({problem}); give a COCO-style annotation file') from None
+    except OSError as error:
+        raise ValueError(f'cannot be read ({error.strerror}); check the path') from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f'is not JSON ({error}); give a COCO-style annotation file') from None
     if not isinstance(content, dict):
         raise ValueError('is not a JSON object; give a COCO-style annotation file')
     return content
 
 
 def _shrink(record: dict[str, Any]) -> dict[str, Any]:
-    """Any object of the file, as the parser meets it. A packed number takes 8 bytes instead of 32."""
-    kept = {key: value for key, value in record.items() if key in _KEYS}
+    """An object of the file with only the keys that are used. A packed number takes 8 bytes instead of 32."""
+    kept = {key: value for key, value in record.items() if key in _USED_KEYS}
     if isinstance(kept.get('segmentation'), list):
         kept['segmentation'] = [_pack(polygon) for polygon in kept['segmentation']]
     return kept
 
 
 def _pack(polygon: Any) -> 'array[float] | None':
-    """A list of numbers as an array of float64, or None where it is something else."""
+    """A list of numbers as an array of float64; None for anything else."""
     try:
         return array('d', polygon)
     except (TypeError, OverflowError):
         return None
 
 
-def unpack(segmentation: Any) -> Any:
-    """The polygons of an `Annotation` as float64 [m, 2] each; an RLE stays."""
+def unpack(segmentation: PackedSegmentation) -> Segmentation:
+    """The segmentation of an `Annotation` with its polygons as float64 [m, 2] each."""
     if isinstance(segmentation, dict):
         return segmentation
     return [np.array(polygon).reshape(-1, 2) for polygon in segmentation]
 
 
 def records_of(content: dict[str, Any], key: str) -> list[Any]:
-    """The list of that name in the file."""
+    """The file's list of that name, such as 'images'.
+
+    Raises:
+        ValueError: there is none.
+    """
     records = content.get(key)
     if not isinstance(records, list):
         raise ValueError(f'has no list of {key}; give a COCO-style annotation file')
@@ -124,7 +126,7 @@ def records_of(content: dict[str, Any], key: str) -> list[Any]:
 
 
 def _check_records(records: list[Any], what: str, keys: tuple[str, ...]) -> None:
-    """Every record has the keys, and no id repeats."""
+    """Check that there are records, that each has the keys, and that no id repeats."""
     if not records:
         raise ValueError(f'lists no {what} at all; add them')
     seen = set()
@@ -143,7 +145,11 @@ def _check_records(records: list[Any], what: str, keys: tuple[str, ...]) -> None
 
 
 def read_classes(records: list[Any]) -> Classes:
-    """`Classes` of the file's categories, in ascending order of their ids."""
+    """`Classes` of the file's categories, in ascending order of their ids.
+
+    Raises:
+        ValueError: a category is wrong.
+    """
     _check_records(records, 'categories', ('id', 'name'))
     for record in records:
         if not isinstance(record['id'], int):
@@ -155,7 +161,11 @@ def read_classes(records: list[Any]) -> Classes:
 
 
 def read_images(records: list[Any], folder: Path) -> list[ImageRecord]:
-    """List of `ImageRecord` of the file's images, whose files are in a folder."""
+    """The file's images, whose files are in a folder.
+
+    Raises:
+        ValueError: an image is wrong.
+    """
     _check_records(records, 'images', ('id', 'file_name', 'width', 'height'))
     images = []
     for record in records:
@@ -170,39 +180,42 @@ def read_images(records: list[Any], folder: Path) -> list[ImageRecord]:
     return images
 
 
-def read_annotation(record: Any, images: list[ImageRecord], places: dict[Any, int],
-                    labels: dict[Any, int]) -> Annotation:
+def read_annotation(record: Any, images: list[ImageRecord], image_indices: dict[int | str, int],
+                    labels: dict[int, int]) -> Annotation:
     """An `Annotation` from a record of the file.
 
     Args:
-        record: dict, or whatever else is in its place.
-        images: list of `ImageRecord`.
-        places: dict of their ids to their places in that list.
-        labels: dict of category ids to classes, from 0.
+        record: dict, or anything else that the file has in its place.
+        images: the file's images.
+        image_indices: indices in `images` by image id.
+        labels: classes, from 0, by category id.
+    Raises:
+        ValueError: the record is wrong.
     """
-    i = _look_up(record, 'image_id', places)
+    if not isinstance(record, dict):
+        raise ValueError('not a JSON object')
+    i = _look_up(record, 'image_id', image_indices)
     label = _look_up(record, 'category_id', labels)
     segmentation = _read_segmentation(record, images[i])
     box = _read_box(record, segmentation)
-    return Annotation(i, label, bool(record.get('iscrowd')), segmentation, box, _within(box, images[i]),
+    return Annotation(i, label, bool(record.get('iscrowd')), segmentation, box, _clip(box, images[i]),
                       _read_area(record))
 
 
-def name_of(record: Any, position: int) -> str:
-    """What to call a record of the file that is at a position, from 0."""
+def record_name(record: Any, position: int) -> str:
+    """How messages name a record of the file: by its id, or else by its position, which is from 0."""
     return _short(record['id']) if isinstance(record, dict) and 'id' in record else f'no. {position + 1}'
 
 
-def _look_up(record: Any, key: str, table: dict[Any, int]) -> int:
-    if not isinstance(record, dict):
-        raise ValueError('not a JSON object')
+def _look_up(record: dict[str, Any], key: str, table: Mapping[Any, int]) -> int:
+    """The index that belongs to the id under a key."""
     value = record.get(key)
     if not isinstance(value, (int, str)) or value not in table:
         raise ValueError(f'its {key}, {reprlib.repr(value)}, is not in the file')
     return table[value]
 
 
-def _read_segmentation(record: dict[str, Any], image: ImageRecord) -> Any:
+def _read_segmentation(record: dict[str, Any], image: ImageRecord) -> PackedSegmentation:
     """Packed polygons, or a compressed RLE."""
     segmentation = record.get('segmentation')
     if not segmentation:
@@ -227,8 +240,8 @@ def _read_segmentation(record: dict[str, Any], image: ImageRecord) -> Any:
     return segmentation
 
 
-def _read_box(record: dict[str, Any], segmentation: Any) -> list[float]:
-    """x y width height, as in the file."""
+def _read_box(record: dict[str, Any], segmentation: PackedSegmentation) -> list[float]:
+    """x y width height, as in the file, or else of the segmentation."""
     box = record.get('bbox') or _enclosing_box(segmentation)
     packed = _pack(box)
     if packed is None or len(packed) != 4 or not math.isfinite(sum(packed)):
@@ -236,30 +249,29 @@ def _read_box(record: dict[str, Any], segmentation: Any) -> list[float]:
     return packed.tolist()
 
 
-def _within(box: list[float], image: ImageRecord) -> tuple[float, float, float, float]:
-    """x0 y0 x1 y1 of the part of a box that is in the image."""
+def _clip(box: list[float], image: ImageRecord) -> tuple[float, float, float, float]:
+    """x0 y0 x1 y1 of the part within the image of a box of x y width height."""
     x, y, width, height = box
     x0, y0 = max(x, 0), max(y, 0)
     x1, y1 = min(x + width, image.width), min(y + height, image.height)
-    if min(x1 - x0, y1 - y0) < _MIN_SIDE:
+    if min(x1 - x0, y1 - y0) < _MIN_BOX_SIDE:
         raise ValueError(f'its box, {box}, has no area within the image')
     return x0, y0, x1, y1
 
 
 def _read_area(record: dict[str, Any]) -> float:
-    """NaN where the file has none."""
+    """Pixels, as in the file; NaN where it has none."""
     return (_pack([record.get('area')]) or [math.nan])[0]
 
 
 def _short(value: Any) -> str:
-    """A value of the file in words, not all of it if it is long."""
+    """A value of the file for a message, abbreviated if it is long."""
     return value if isinstance(value, str) and len(value) <= 60 else reprlib.repr(value)
 
 
-def _enclosing_box(segmentation: Any) -> list[float]:
-    """x y width height, as in the file."""
+def _enclosing_box(segmentation: PackedSegmentation) -> list[float]:
+    """The tight box around a segmentation: x y width height in pixels."""
     if isinstance(segmentation, dict):
-        rle: Any = segmentation
-        return list(mask_api.toBbox(rle))
-    xs, ys = np.concatenate(unpack(segmentation)).T
+        return bounding_box(segmentation)
+    xs, ys = np.concatenate([np.array(polygon).reshape(-1, 2) for polygon in segmentation]).T
     return [xs.min(), ys.min(), np.ptp(xs), np.ptp(ys)]

@@ -1,4 +1,4 @@
-"""A dataset described by a COCO-style annotation file: its classes, its images and their objects."""
+"""A dataset with a COCO-style annotation file: its classes, its images and their objects."""
 import math
 import os
 from array import array
@@ -8,28 +8,37 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pycocotools import mask as mask_api
 
-from data.annotation_file import name_of, parse, read_annotation, read_classes, read_images, records_of, unpack
-from data.masks import encode
+from data.annotation_file import (
+    ImageRecord,
+    PackedSegmentation,
+    parse,
+    read_annotation,
+    read_classes,
+    read_images,
+    record_name,
+    records_of,
+    unpack,
+)
+from data.masks import RLE, Segmentation, area, encode_polygons
+from model.classes import Classes
 from system.errors import UserError
 from system.messages import one_line
 
 
 @dataclass(frozen=True)
 class Objects:
-    """The annotated objects of one image. Crowds stand at the end.
+    """The annotated objects of one image, crowds last.
 
     Attributes:
-        labels: int64 [n], the class, from 0.
-        boxes: float32 [n, 4], x0 y0 x1 y1 in pixels, within the image.
-        segmentations: list of n, for each object a list of polygons, float64 [m, 2], x y in pixels; or a
-            compressed RLE, {'size': [h, w], 'counts': bytes}.
-        num_crowds: int, how many at the end are crowds.
+        labels: int64 [n], classes from 0.
+        boxes: float32 [n, 4], x0 y0 x1 y1 in pixels, clipped to the image.
+        segmentations: n of them, each polygons or a compressed RLE.
+        num_crowds: how many of the objects, the last ones, are crowds.
     """
     labels: np.ndarray
     boxes: np.ndarray
-    segmentations: list[Any]
+    segmentations: list[Segmentation]
     num_crowds: int
 
     def __len__(self) -> int:
@@ -42,19 +51,22 @@ class CocoDataset:
     Annotations that cannot be used are left out, each with a line in `warnings`.
 
     Attributes:
-        classes: Classes, in ascending order of category id.
-        images: list of ImageRecord, in the order of the file.
-        has_annotations: bool, whether the file has annotations at all. Files of test images have none.
-        warnings: list of str, a line for each annotation left out.
-        annotations_path: Path of the annotation file.
-        images_folder: Path of the folder of images.
+        classes: in ascending order of category id.
+        images: in the order of the file.
+        has_annotations: whether the file has annotations at all. Files of test images have none.
+        warnings: a line for each annotation that is left out.
+        annotations_path: the annotation file.
+        images_folder: the folder of images.
     """
+    classes: Classes
+    images: list[ImageRecord]
+    has_annotations: bool
 
     def __init__(self, annotations_path: str | Path, images_folder: str | Path) -> None:
         """
         Args:
-            annotations_path: str or Path, a JSON file.
-            images_folder: str or Path. It is not looked into, see `check_folder`.
+            annotations_path: a JSON file.
+            images_folder: it is not checked here, see `check_folder`.
         Raises:
             UserError: the file is missing or wrong as a whole.
         """
@@ -67,36 +79,42 @@ class CocoDataset:
             self.images = read_images(records_of(content, 'images'), self.images_folder)
             self.has_annotations = 'annotations' in content
             self._read_annotations(records_of(content, 'annotations') if self.has_annotations else [])
-        except ValueError as problem:
-            raise UserError(f'{self.annotations_path}: {problem}') from None
+        except ValueError as error:
+            raise UserError(f'{self.annotations_path}: {error}') from None
 
     def __len__(self) -> int:
         """The number of images, with or without objects."""
         return len(self.images)
 
     def objects(self, i: int) -> Objects:
-        """The Objects of image i. The arrays are the caller's own."""
-        rows = slice(*self._starts[[i, i + 1]].tolist())
+        """The `Objects` of image i. The arrays are copies."""
+        first, end = self._starts[[i, i + 1]].tolist()
+        rows = slice(first, end)
         return Objects(self._labels[rows].copy(), self._boxes[rows].copy(),
                        [unpack(segmentation) for segmentation in self._segmentations[rows]],
                        int(self._crowds[rows].sum()))
 
     def annotations(self, i: int) -> Iterator[dict[str, Any]]:
-        """The annotations of image i that are kept, in the order of the file, as pycocotools takes them.
+        """The usable annotations of image i, in the order of the file, as pycocotools takes them.
 
         Yields:
-            dict with image_id, category_id, iscrowd (0 or 1), bbox (x y width height) and area (pixels), both as the
-            file says or else of the segmentation, and segmentation (a compressed RLE).
+            dict with image_id, category_id, iscrowd (0 or 1), bbox (x y width height) and area (pixels), both as in the
+            file or else of the segmentation, and segmentation (a compressed RLE).
         """
         image = self.images[i]
-        for row in sorted(range(*self._starts[[i, i + 1]].tolist()), key=self._order.__getitem__):
-            *box, area = self._boxes_and_areas[row].tolist()
-            segmentation = self._segmentations[row]
-            if not isinstance(segmentation, dict):
-                segmentation = encode(unpack(segmentation), (image.height, image.width))
+        first, end = self._starts[[i, i + 1]].tolist()
+        for row in sorted(range(first, end), key=self._order.__getitem__):
+            *box, file_area = self._boxes_and_areas[row].tolist()
+            rle = self._rle(row, image)
             yield {'image_id': image.id, 'category_id': self.classes.ids[self._labels[row]],
-                   'iscrowd': int(self._crowds[row]), 'bbox': box, 'segmentation': segmentation,
-                   'area': float(mask_api.area(segmentation)) if math.isnan(area) else area}
+                   'iscrowd': int(self._crowds[row]), 'bbox': box, 'segmentation': rle,
+                   'area': area(rle) if math.isnan(file_area) else file_area}
+
+    def _rle(self, row: int, image: ImageRecord) -> RLE:
+        segmentation = unpack(self._segmentations[row])
+        if isinstance(segmentation, dict):
+            return segmentation
+        return encode_polygons(segmentation, (image.height, image.width))
 
     def check_annotations(self) -> None:
         """Check that there is something to train on or to evaluate against.
@@ -124,32 +142,32 @@ class CocoDataset:
                             f'this folder, for example {first[0]}; give the folder that has them')
 
     def _read_annotations(self, records: list[Any]) -> None:
-        """Columns of all usable annotations, ordered by image. They take far less room than records."""
-        places = {image.id: i for i, image in enumerate(self.images)}
-        label_of_id = {id: label for label, id in enumerate(self.classes.ids)}
+        """Store the usable annotations as arrays, ordered by image, which take far less memory than records."""
+        image_indices = {image.id: i for i, image in enumerate(self.images)}
+        labels = {id: label for label, id in enumerate(self.classes.ids)}
         columns = array('q')
-        boxes = array('f')
+        clipped_boxes = array('f')
         boxes_and_areas = array('d')
-        segmentations = []
+        segmentations: list[PackedSegmentation] = []
         for position, record in enumerate(records):
             try:
-                annotation = read_annotation(record, self.images, places, label_of_id)
-            except ValueError as problem:
-                self.warnings.append(one_line(f'{self.annotations_path}: annotation {name_of(record, position)} is '
-                                              f'left out: {problem}'))
+                annotation = read_annotation(record, self.images, image_indices, labels)
+            except ValueError as error:
+                self.warnings.append(one_line(f'{self.annotations_path}: annotation {record_name(record, position)} is '
+                                              f'left out: {error}'))
                 continue
             columns.extend((annotation.image, annotation.label, annotation.crowd))
-            boxes.extend(annotation.corners)
+            clipped_boxes.extend(annotation.clipped_box)
             boxes_and_areas.extend((*annotation.box, annotation.area))
             segmentations.append(annotation.segmentation)
-        image_indices, labels, crowds = np.array(columns, np.int64).reshape(-1, 3).T
-        order = np.lexsort((crowds, image_indices))
-        self._order = order  # places in the file
-        self._boxes_and_areas = np.array(boxes_and_areas).reshape(-1, 5)[order]  # box and area
-        self._starts = np.searchsorted(image_indices[order], np.arange(len(self.images) + 1))
-        self._labels = labels[order]
-        self._boxes = np.array(boxes, np.float32).reshape(-1, 4)[order]
-        self._crowds = crowds[order].astype(bool)
+        image_column, label_column, crowd_column = np.array(columns, np.int64).reshape(-1, 3).T
+        order = np.lexsort((crowd_column, image_column))
+        self._order = order  # positions in the file
+        self._starts = np.searchsorted(image_column[order], np.arange(len(self.images) + 1))  # each image's first row
+        self._labels = label_column[order]
+        self._boxes = np.array(clipped_boxes, np.float32).reshape(-1, 4)[order]
+        self._boxes_and_areas = np.array(boxes_and_areas).reshape(-1, 5)[order]  # as in the file
+        self._crowds = crowd_column[order].astype(bool)
         self._segmentations = [segmentations[row] for row in order]
 
 

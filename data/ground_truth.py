@@ -1,4 +1,4 @@
-"""A dataset's objects as detections, to draw and to compare with what is found."""
+"""Ground truth as `Detections`, to draw and to compare predictions with."""
 import numpy as np
 
 from data.coco import CocoDataset
@@ -7,26 +7,24 @@ from model.postprocess import Detections
 
 
 def ground_truth(dataset: CocoDataset, i: int, scores: np.ndarray | None = None) -> Detections:
-    """All objects of image i of a dataset that are not crowds.
+    """The ground truth of one image, without crowds.
 
     Args:
-        dataset: `CocoDataset`.
-        i: int.
-        scores: float32 [n]; None for 1.
-    Returns:
-        `Detections`.
+        dataset: where it is from.
+        i: index of the image.
+        scores: float32 [n], box scores and mask scores; None for 1.
     """
     image, objects = dataset.images[i], dataset.objects(i)
     number = len(objects) - objects.num_crowds
     size = (image.height, image.width)
-    parts = [_part(rasterise(segmentation, size)) for segmentation in objects.segmentations[:number]]
+    masks = [_crop_to_object(rasterise(segmentation, size)) for segmentation in objects.segmentations[:number]]
     scores = np.ones(number, np.float32) if scores is None else scores
-    return Detections(objects.labels[:number], scores, scores, objects.boxes[:number], [mask for mask, _ in parts],
-                      np.array([corner for _, corner in parts], np.int64).reshape(-1, 2), size)
+    return Detections(objects.labels[:number], scores, scores, objects.boxes[:number], [mask for mask, _ in masks],
+                      np.array([corner for _, corner in masks], np.int64).reshape(-1, 2), size)
 
 
-def _part(mask: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
-    """The part of a mask that holds all of its pixels, and its top-left corner x y."""
+def _crop_to_object(mask: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
+    """The smallest part of a mask with all of the object's pixels, and x y of its top-left pixel."""
     y, x = np.nonzero(mask)
     if not len(y):
         return mask[:0, :0], (0, 0)

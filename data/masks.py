@@ -1,52 +1,83 @@
-"""Segmentations in COCO's two notations, polygons and run lengths (RLE), and their pixels."""
+"""Segmentations in COCO's two notations, polygons and run-length encoding (RLE), and their masks."""
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import cv2
 import numpy as np
 from pycocotools import mask as mask_api
 
 
-def rasterise(segmentation: Any, size: tuple[int, int], transform: np.ndarray | None = None) -> np.ndarray:
+class RLE(TypedDict):
+    """A compressed RLE, as pycocotools has it.
+
+    Attributes:
+        size: height and width of the image.
+        counts: the compressed run lengths.
+    """
+    size: list[int]
+    counts: bytes
+
+
+Segmentation = list[np.ndarray] | RLE  # polygons, each float64 [m, 2], x y in pixels; or a compressed RLE
+
+
+def rasterise(segmentation: Segmentation, size: tuple[int, int], transform: np.ndarray | None = None) -> np.ndarray:
     """The mask of one segmentation on a grid of pixels.
 
     Coordinates are continuous: pixel corners are integers, and a grid spans [0, width] x [0, height].
 
     Args:
-        segmentation: a list of polygons, each float [m, 2] or [2m], x y in pixels; or a compressed RLE,
-            {'size': [h, w], 'counts': bytes}.
+        segmentation: polygons, each float [m, 2] or [2m], x y in pixels; or a compressed RLE.
         size: (height, width) of the grid.
-        transform: float [2, 3], takes coordinates of the image to coordinates of the grid. None leaves
-            them, and polygons then give exactly the mask that pycocotools evaluates with.
+        transform: float [2, 3], the affine from the image's coordinates to the grid's. None is the identity, and
+            polygons then give exactly the mask that pycocotools evaluates with.
     Returns:
         bool [height, width].
     """
     if isinstance(segmentation, dict):
-        return _warp(_decode(segmentation), size, transform)
-    return _decode(encode(segmentation, size, transform)).astype(bool, order='C')
+        return _warp(decode(segmentation), size, transform)
+    return decode(encode_polygons(segmentation, size, transform)).astype(bool, order='C')
 
 
-def encode(polygons: list[Any], size: tuple[int, int], transform: np.ndarray | None = None) -> Any:
-    """The mask of polygons as a compressed RLE, {'size': [h, w], 'counts': bytes}. Arguments as in `rasterise`."""
+def encode_polygons(polygons: list[np.ndarray], size: tuple[int, int], transform: np.ndarray | None = None) -> RLE:
+    """The mask of polygons as a compressed RLE. Arguments as in `rasterise`."""
     height, width = size
-    polygons = [_place(np.asarray(polygon, np.float64).reshape(-1, 2), size, transform) for polygon in polygons]
-    polygons = [polygon.ravel() for polygon in polygons if len(polygon) >= 3]
-    if not polygons:
+    on_grid = [_to_grid(np.asarray(polygon, np.float64).reshape(-1, 2), size, transform) for polygon in polygons]
+    flat: Any = [polygon.ravel() for polygon in on_grid if len(polygon) >= 3]
+    if not flat:
         return compress([height * width], size)
-    return mask_api.merge(mask_api.frPyObjects(polygons, height, width))
+    return cast(RLE, mask_api.merge(mask_api.frPyObjects(flat, height, width)))
 
 
-def compress(counts: object, size: Sequence[int]) -> Any:
+def encode_mask(mask: np.ndarray) -> RLE:
+    """A mask, bool [h, w], as a compressed RLE."""
+    return cast(RLE, mask_api.encode(np.asfortranarray(mask, np.uint8)))
+
+
+def decode(rle: RLE) -> np.ndarray:
+    """A compressed RLE as uint8 [h, w] of 0 and 1."""
+    return mask_api.decode(cast(Any, rle))
+
+
+def area(rle: RLE) -> float:
+    """The number of pixels in a compressed RLE."""
+    return float(mask_api.area(cast(Any, rle)))
+
+
+def bounding_box(rle: RLE) -> list[float]:
+    """The tight box around a compressed RLE: x y width height in pixels."""
+    return mask_api.toBbox(cast(Any, rle)).tolist()
+
+
+def compress(counts: object, size: Sequence[int]) -> RLE:
     """A checked, compressed RLE. pycocotools itself reads past the end of one that is too short.
 
     Args:
-        counts: list of int, the lengths of the runs, column by column, the first one outside the object;
-            or str, the same compressed.
+        counts: list of int, the run lengths, column by column, the first one outside the object; or str, the same
+            compressed.
         size: (height, width) of the image.
-    Returns:
-        {'size': [h, w], 'counts': bytes}.
     Raises:
-        ValueError: the runs are malformed, or are not as many pixels as the image has.
+        ValueError: the run lengths are malformed, or do not sum to the number of the image's pixels.
     """
     height, width = size
     if isinstance(counts, list):
@@ -54,7 +85,7 @@ def compress(counts: object, size: Sequence[int]) -> Any:
             raise ValueError('an RLE whose counts are not whole numbers')
         runs = counts
     elif isinstance(counts, str):
-        runs = _run_lengths(counts)
+        runs = decompress(counts)
     else:
         raise ValueError('an RLE without counts')
     if min(runs, default=0) < 0:
@@ -63,22 +94,26 @@ def compress(counts: object, size: Sequence[int]) -> Any:
         raise ValueError(f'an RLE of {sum(runs)} pixels for an image of {height * width}')
     if isinstance(counts, list):
         uncompressed: Any = {'size': [height, width], 'counts': counts}
-        return mask_api.frPyObjects(uncompressed, height, width)
+        return cast(RLE, mask_api.frPyObjects(uncompressed, height, width))
     return {'size': [height, width], 'counts': counts.encode('ascii')}
 
 
-def _run_lengths(text: str) -> list[int]:
-    """The runs of a compressed RLE, a list of int.
+def decompress(counts: str) -> list[int]:
+    """The run lengths of a compressed RLE.
 
-    A character holds five bits of a number, lowest first, and a sixth that says whether more follow. From
-    the fourth run on, a number is the difference from the run two before.
+    A character holds five bits of a number, lowest first, and a sixth that says whether more follow. From the fourth
+    run on, a number is the difference from the run two before.
 
-    Images take six characters a number at most (`coco` sees to that). More of them, which add nothing but zeros, are
-    other numbers for pycocotools, whose shifts overflow, and it would write past the end of the mask.
+    Numbers of an image's run lengths have six characters at most (`annotation_file.MAX_PIXELS` sees to that).
+    pycocotools reads longer ones, though padded with nothing but zeros, as other numbers, since its shifts overflow,
+    and would write past the end of the mask.
+
+    Raises:
+        ValueError: the counts are malformed.
     """
     runs: list[int] = []
     value = shift = 0
-    for character in text:
+    for character in counts:
         code = ord(character) - 48
         if not 0 <= code < 64 or shift >= 30:
             raise ValueError('an RLE whose counts are not in the compressed notation')
@@ -95,13 +130,13 @@ def _run_lengths(text: str) -> list[int]:
     return runs
 
 
-def _place(points: np.ndarray, size: tuple[int, int], transform: np.ndarray | None) -> np.ndarray:
-    """A polygon [m, 2] where the grid has it, cut to a surrounding three times the grid's size."""
+def _to_grid(points: np.ndarray, size: tuple[int, int], transform: np.ndarray | None) -> np.ndarray:
+    """A polygon [m, 2] in the grid's coordinates, clipped to an area three times as wide and as high as the grid."""
     if transform is not None:
         transform = np.asarray(transform, np.float64)
         points = points @ transform[:, :2].T + transform[:, 2]
-    reach = np.array([size[1], size[0]], np.float64)
-    points = _clip(points, -reach, 2 * reach)
+    grid = np.array([size[1], size[0]], np.float64)
+    points = _clip(points, -grid, 2 * grid)
     return points if transform is None else _snap(points)
 
 
@@ -114,11 +149,11 @@ def _clip(points: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
         for sign, limit in ((1, high[axis]), (-1, -low[axis])):
             excess = sign * points[:, axis] - limit
             if (excess > 0).any():
-                points = _cut(points, excess)
+                points = _clip_to_half_plane(points, excess)
     return points
 
 
-def _cut(points: np.ndarray, excess: np.ndarray) -> np.ndarray:
+def _clip_to_half_plane(points: np.ndarray, excess: np.ndarray) -> np.ndarray:
     """The part of a polygon where excess, float [m], is at most 0. It is linear along the edges."""
     inside = excess <= 0
     crosses = inside != np.roll(inside, -1)
@@ -131,7 +166,7 @@ def _cut(points: np.ndarray, excess: np.ndarray) -> np.ndarray:
 def _snap(points: np.ndarray) -> np.ndarray:
     """Points on the lattice of fifths of a pixel that pycocotools works on.
 
-    It rounds by cutting the fraction off, which left of and above the grid goes the wrong way. Three
+    It rounds by truncation, which is the wrong way for the negative coordinates left of and above the grid. Three
     quarters of a step make up for that, so the mask of a crop is the cropped mask.
     """
     fifths = np.floor(points * 5 + 0.5)
@@ -139,14 +174,9 @@ def _snap(points: np.ndarray) -> np.ndarray:
 
 
 def _warp(mask: np.ndarray, size: tuple[int, int], transform: np.ndarray | None) -> np.ndarray:
-    """A uint8 mask of zeros and ones on another grid, bool [height, width]."""
+    """A mask, uint8 of 0 and 1, on another grid: bool [height, width]."""
     height, width = size
     matrix = np.eye(2, 3) if transform is None else np.array(transform, np.float64)
     # OpenCV's integers are the centres of pixels, ours are corners.
     matrix[:, 2] += matrix[:, :2] @ (0.5, 0.5) - 0.5
     return cv2.warpAffine(mask * np.uint8(255), matrix, (width, height), flags=cv2.INTER_LINEAR) >= 128
-
-
-def _decode(rle: Any) -> np.ndarray:
-    """A compressed RLE as uint8 [h, w] of 0 and 1."""
-    return mask_api.decode(rle)

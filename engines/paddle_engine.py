@@ -18,7 +18,7 @@ class PaddleEngine:
     Args:
         network: `Yolact`.
         classes: the `Classes` that it tells apart.
-        compiled: whether to compile it to a static graph, which takes a GPU less time to be told.
+        compiled: whether to compile it to a static graph, which takes less time to launch on a GPU.
         dtype: 'float32', or the precision to compute in where that is safe.
     Attributes:
         config, classes: as given.

@@ -74,7 +74,7 @@ def write_report(path: str | Path, dataset: CocoDataset, metrics: AveragePrecisi
 
 
 def _known(value: float) -> float | None:
-    """A figure of COCO's, None where there is nothing to be found."""
+    """A metric, None where the dataset has no such objects."""
     return None if value < 0 else round(value, 4)
 
 

@@ -1,4 +1,4 @@
-"""Types of command-line flags for argparse. Each raises an error that says which values are allowed."""
+"""Types of command-line flags for argparse, whose errors say which values are allowed; and flags with a new name."""
 import argparse
 import functools
 import math

@@ -94,8 +94,12 @@ class JournalWriter(Generic[Result]):
         Raises:
             OSError: it cannot be written, or the journal has been removed.
         """
-        self._file.write(json.dumps([piece, final, result], separators=(',', ':')).encode('ascii') + b'\n')
-        self._file.flush()
+        try:
+            self._file.write(json.dumps([piece, final, result], separators=(',', ':')).encode('ascii') + b'\n')
+            self._file.flush()
+        except OSError as error:  # such as a full disk, which names no file
+            error.filename = str(self._path)
+            raise
         if not os.fstat(self._file.fileno()).st_nlink:
             raise _removed(self._path.parent)
 

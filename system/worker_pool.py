@@ -1,4 +1,5 @@
 """Worker processes that compute results ahead of time. Killing one at any moment loses no result."""
+import gc
 import multiprocessing
 import os
 import queue
@@ -147,6 +148,7 @@ class WorkerPool(Generic[Item, Result]):
 
 def _work(function: Callable[[Item], Result], pipe: Connection, inherited: Iterable[Connection]) -> None:
     """The main loop of a worker. It ends when its pipe does, and so with its parent process, however that ends."""
+    gc.freeze()  # collecting inherited objects, such as an ONNX Runtime session, would wait for threads not forked
     for connection in inherited:  # a pipe does not end while anybody else holds its other end
         connection.close()
     # Ctrl-C and a kill of the process group are for the parent process, which needs its workers to finish the step.

@@ -12,13 +12,14 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import cv2
 import numpy as np
-from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
+from data.masks import decompress, encode_mask
+from data.polygons import has_hole, trace
 from system.command import run
 from system.errors import UserError
 from system.interruption import Stopped
@@ -190,40 +191,19 @@ def _annotation(drawn: SceneObject, image_id: int, annotation_id: int) -> Record
 
 def _segmentation(drawn: SceneObject) -> Record | list[list[float]]:
     """Polygons for a mask without holes, a compressed RLE for one with holes, an uncompressed RLE for a crowd."""
-    if drawn.crowd:
-        return _uncompressed_rle(drawn.mask)
-    polygons = [] if _has_hole(drawn.mask) else _polygons(drawn.mask)
+    polygons = [] if drawn.crowd or has_hole(drawn.mask) else _polygons(drawn.mask)
     if polygons:
         return polygons
-    rle = coco_mask.encode(np.asfortranarray(drawn.mask, np.uint8))
-    return {'size': list(drawn.mask.shape), 'counts': cast(bytes, rle['counts']).decode()}
+    counts = encode_mask(drawn.mask)['counts'].decode()
+    return {'size': list(drawn.mask.shape), 'counts': decompress(counts) if drawn.crowd else counts}
 
 
 def _polygons(mask: np.ndarray) -> list[list[float]]:
     """The outlines of a mask's connected components: lists of x0 y0 x1 y1 ... in pixels."""
-    # findContours follows pixel centres, half a pixel inside the mask. On a grid of twice the resolution, with pixel
-    # centres at odd coordinates, a dilated pixel reaches its edges. The outline goes through the middles of edges,
-    # which have one odd coordinate, as that of marching squares does.
-    grid = np.zeros((2 * mask.shape[0] + 1, 2 * mask.shape[1] + 1), np.uint8)
-    grid[1::2, 1::2] = mask
-    grid = cv2.dilate(grid, np.ones((3, 3), np.uint8))
-    contours, _ = cv2.findContours(grid, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    outlines = [contour[contour.sum((1, 2)) % 2 == 1] for contour in contours]
+    # They go through the middles of pixel edges, as marching squares does: one coordinate in half pixels is odd.
+    outlines = [outline[outline.sum((1, 2)) % 2 == 1] for outline in trace(mask, approximation=cv2.CHAIN_APPROX_NONE)]
     simplified = [cv2.approxPolyDP(outline, 0.8, True) for outline in outlines]
     return [(points.reshape(-1) / 2).tolist() for points in simplified if len(points) >= 3]
-
-
-def _has_hole(mask: np.ndarray) -> bool:
-    # A gap that is open only across a corner counts as a hole: an outline would have to cross itself.
-    background = np.pad(~mask, 1, constant_values=True).astype(np.uint8)
-    return cv2.connectedComponents(background, connectivity=4)[0] > 2
-
-
-def _uncompressed_rle(mask: np.ndarray) -> Record:
-    flat = np.concatenate([[False], mask.ravel(order='F')])
-    changes = np.flatnonzero(flat[1:] != flat[:-1])
-    counts = np.diff(np.concatenate([[0], changes, [mask.size]]))
-    return {'size': list(mask.shape), 'counts': counts.tolist()}
 
 
 if __name__ == '__main__':

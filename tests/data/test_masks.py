@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as mask_api
 
-from data.masks import compress, encode, rasterise
+from data.masks import compress, encode_polygons, rasterise
 
 SIZE = (60, 80)
 STAR = np.array([[40, 5.3], [47.1, 22], [70.4, 24.9], [52, 36.7], [58.2, 55], [40, 44.6], [21.5, 55.2],
@@ -47,8 +47,8 @@ def test_polygons_are_pycocotools_mask():
 def test_encoded_polygons_are_their_mask():
     far = np.array([[200, 200], [300, 200], [300, 300]])
     for polygons in ([STAR, HOLE], [STAR - 50], [far]):
-        assert (mask_api.decode(encode(polygons, SIZE)) == rasterise(polygons, SIZE)).all()
-    assert mask_api.area(encode([far], SIZE)) == 0
+        assert (mask_api.decode(encode_polygons(polygons, SIZE)) == rasterise(polygons, SIZE)).all()
+    assert mask_api.area(encode_polygons([far], SIZE)) == 0
 
 
 def test_random_polygons_across_the_border_are_pycocotools_mask():

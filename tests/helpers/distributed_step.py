@@ -27,7 +27,7 @@ def main(folder: str, out: str, batch_size: int, conf_loss: str) -> None:
         if isinstance(layer, paddle.nn.BatchNorm2D):
             layer.eval()  # each process would use the statistics of its own images
     dataset = CocoDataset(f'{folder}/annotations/instances_train.json', f'{folder}/train')
-    batch = Batches(dataset, network.config, batch_size, part=rank, parts=world_size)[0]
+    batch = Batches(dataset, network.config, batch_size, rank=rank, world_size=world_size)[0]
     targets = targets_of(batch)
     positives = int(all_reduce(paddle.to_tensor(len(targets.positives))))
     losses = Criterion(conf_loss)(network, network(paddle.to_tensor(batch.images)), targets, positives,

@@ -20,7 +20,7 @@ from pycocotools import mask as mask_api
 from data.coco import CocoDataset
 from data.images import ImageError, read_image
 from data.labelme import read_labelme
-from data.masks import encode, rasterise
+from data.masks import encode_polygons, rasterise
 from evaluation.results import read_results
 from model.checkpoint import Checkpoint, halve, load_checkpoint, restore, save_checkpoint, tensors_of
 from model.classes import Classes
@@ -185,7 +185,7 @@ def squares(scratch):
 
 
 ENTRY = {'image_id': 1, 'category_id': A, 'score': 0.5, 'bbox': [1, 2, 3, 4.5]}
-CIRCLE = encode([100 + 50 * np.stack([np.cos(np.arange(30)), np.sin(np.arange(30))], 1)], (SIDE, SIDE))
+CIRCLE = encode_polygons([100 + 50 * np.stack([np.cos(np.arange(30)), np.sin(np.arange(30))], 1)], (SIDE, SIDE))
 RESULTS = [{**ENTRY, 'segmentation': {'size': [SIDE, SIDE], 'counts': CIRCLE['counts'].decode()}},
            {**ENTRY, 'segmentation': {'size': [SIDE, SIDE], 'counts': [0, SIDE * SIDE]}}]
 

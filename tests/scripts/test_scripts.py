@@ -230,7 +230,8 @@ def test_interruption_is_one_line_and_nothing_half_written(folder, tmp_path):
     assert interrupted('eval', *model, '--valid_images_path', images,
                        '--valid_anno_path', annotations) == (130, last.format('eval'))
     assert interrupted('test_dev', *model, '--test_images_path', images, '--test_anno_path', annotations,
-                       '--out', tmp_path / 'results/all.json') == (130, last.format('test_dev'))
+                       '--out', tmp_path / 'results/all.json') == (
+        130, 'test_dev.py: stopped; the same command goes on from here')
     done, = (tmp_path / 'results').iterdir()
     assert done.name.startswith('.all.json.') and Journal(done).finished()
 

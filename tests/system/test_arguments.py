@@ -1,4 +1,5 @@
 import argparse
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 
@@ -57,7 +58,19 @@ def test_another_value_is_refused_and_the_message_says_what_is_allowed(name, tex
     assert last_line.startswith('program: error: argument --flag: ') and last_line.endswith(message)
 
 
+@pytest.mark.parametrize('value', [[], ['value'], ['--other', 'value']])
+def test_a_renamed_flag_is_refused_with_its_new_name_and_help_does_not_list_it(value, capsys):
+    parser = argparse.ArgumentParser(prog='program')
+    parser.add_argument('--other')
+    parser.add_argument('--old', action=arguments.Renamed, const='--new')
+    assert '--old' not in parser.format_help() and parser.parse_args([]).other is None
+    with pytest.raises(SystemExit) as end:
+        parser.parse_args(['--old', *value])
+    assert end.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1] == 'program: error: --old is now --new'
+
+
 def test_every_type_is_tested():
     types = {name for name, value in vars(arguments).items()
-             if callable(value) and value.__module__ == arguments.__name__ and not name.startswith('_')}
+             if inspect.isfunction(value) and not name.startswith('_')}
     assert types == {name for name, *_ in ACCEPTED} == {name for name, *_ in REFUSED}
