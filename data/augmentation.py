@@ -85,12 +85,12 @@ def make_sample(image: np.ndarray, objects: Objects, config: Config, rng: np.ran
 
 def choose_transform(size: tuple[int, ...], boxes: np.ndarray, not_crowd: np.ndarray,
                      rng: np.random.Generator | None = None, augmentation: str = 'full') -> GeometricTransform:
-    """The geometric transform of a sample: one that keeps an object that is no crowd, unless all are too thin.
+    """The geometric transform of a sample: one that keeps an object other than a crowd, unless all are too thin.
 
     Args:
         size: (width, height) of the image.
         boxes: float32 [n, 4], x0 y0 x1 y1 in its pixels.
-        not_crowd: bool [n], the objects that are no crowds.
+        not_crowd: bool [n], the objects that are not crowds.
         rng: for a random transform; None for resizing alone.
         augmentation: as of `make_sample`.
     """
@@ -135,11 +135,11 @@ def _random_expand(size: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarr
 
 def _random_crop(size: np.ndarray, boxes: np.ndarray, not_crowd: np.ndarray,
                  rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """With probability 5/6, a crop 0.3 to 1 times as wide and as high, with the centre of an object that is no crowd.
+    """With probability 5/6, a crop 0.3 to 1 times as wide and as high, around the centre of an object.
 
-    SSD also draws a minimum IoU of an object with the crop: 0.1, 0.3, 0.7, 0.9 or none. The public code of YOLACT draws
-    it, too, but its check lets every crop pass, and with a check that works the AP was far worse. So there is no minimum
-    here.
+    The object is not a crowd, unless there are only crowds. SSD also draws a minimum IoU of an object with the crop:
+    0.1, 0.3, 0.7, 0.9 or none. The public code of YOLACT draws it, too, but its check lets every crop pass, and with a
+    check that works the AP was far worse. So there is no minimum here.
 
     Returns:
         x0 y0 x1 y1 of the crop, int64 [4], and which objects have their centres in it, bool [n].

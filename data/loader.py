@@ -125,8 +125,8 @@ class Batches:
     def _objects(self, index: int) -> Objects:
         objects = self.dataset.objects(index)
         if len(objects) > MAX_OBJECTS:
-            raise ImageError(f'{self.dataset.images[index].path}: has {len(objects)} objects in the annotations, and '
-                             f'{MAX_OBJECTS} can be learnt; cut it into tiles, or correct them')
+            raise ImageError(f'{self.dataset.images[index].path}: has {len(objects)} annotated objects, more than the '
+                             f'{MAX_OBJECTS} that can be trained on; cut it into tiles or correct the annotations')
         return objects
 
     def collate(self, ids: list[int | str], samples: list[Sample], problems: list[str],

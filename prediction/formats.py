@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from data.images import ImageError, write_image
-from data.labelme import describe
+from data.labelme import to_labelme
 from data.polygons import polygons
 from model.classes import Classes
 from model.postprocess import Detections
@@ -156,7 +156,7 @@ class LabelmeWriter:
         objects = [(self._classes.names[detections.classes[i]], polygons(detections.masks[i], detections.corners[i]))
                    for i in range(len(detections))]
         with replacing(file) as stream:
-            json.dump(describe(os.path.relpath(path, self._folder), detections.size, objects), stream, indent=1)
+            json.dump(to_labelme(os.path.relpath(path, self._folder), detections.size, objects), stream, indent=1)
         self._written.add(file)
 
 

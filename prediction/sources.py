@@ -58,11 +58,12 @@ def find_sources(names: Iterable[str | Path]) -> Sources:
 
 
 def _add(path: Path, found: Sources) -> None:
-    if is_video(path) and not path.is_dir():
+    if is_video(path) and not os.path.isdir(path):
         found.videos.append(path)
         return
     images = find_images(path)
-    videos = sorted(each for each in path.iterdir() if is_video(each) and not each.is_dir()) if path.is_dir() else []
+    entries = sorted(path.iterdir()) if os.path.isdir(path) else []
+    videos = [entry for entry in entries if is_video(entry) and not os.path.isdir(entry)]
     if not images and not videos:
         raise ImageError(f'{path}: no images in this folder; put some there, or name another with --images')
     found.images += images

@@ -87,7 +87,7 @@ def label_files(folder: Path, outs: Sequence[Path]) -> list[Path]:
 
 def _is_coco(path: Path) -> bool:
     """Whether a file begins as the annotation files that this tool and demo.py write."""
-    if not path.is_file():
+    if not os.path.isfile(path):
         return False
     try:
         with path.open(encoding='ascii', errors='replace') as file:

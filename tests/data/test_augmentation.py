@@ -1,10 +1,22 @@
+from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
-from data.augmentation import MIRROR, choose_view, compose, distort, make_sample, scaling, transform_boxes, warp
+from data.augmentation import (
+    HORIZONTAL_FLIP,
+    choose_transform,
+    compose,
+    make_sample,
+    photometric_distortion,
+    scaling,
+    transform_boxes,
+    warp,
+)
 from data.coco import Objects
+from data.masks import Segmentation
 from model.config import preset
 from tests.helpers import GOLDEN
 
@@ -12,24 +24,28 @@ CONFIG = preset('resnet18dcn_half', num_classes=3, input_size=256)
 
 
 class Fixed:
-    """A generator whose draws are given."""
+    """A random generator that returns the given draws."""
 
-    def __init__(self, *draws):
+    def __init__(self, *draws: Any) -> None:
         self.draws = list(draws)
 
-    def random(self):
+    def random(self) -> Any:
         return self.draws.pop(0)
 
-    uniform = integers = lambda self, *_: self.draws.pop(0)
+    def uniform(self, *_: object) -> Any:
+        return self.draws.pop(0)
 
 
-def objects(*boxes, labels=None, crowds=0):
-    boxes = np.array(boxes, np.float32).reshape(-1, 4)
-    polygons = [[np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], np.float64)] for x0, y0, x1, y1 in boxes]
-    return Objects(np.zeros(len(boxes), np.int64) if labels is None else np.array(labels), boxes, polygons, crowds)
+def objects(*boxes: Sequence[float], labels: Sequence[int] | None = None, crowds: int = 0) -> Objects:
+    """Rectangles of these boxes, the last ones crowds, all of class 0 without labels."""
+    array = np.array(boxes, np.float32).reshape(-1, 4)
+    polygons: list[Segmentation] = [
+        [np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], np.float64)] for x0, y0, x1, y1 in array]
+    return Objects(np.zeros(len(boxes), np.int64) if labels is None else np.array(labels), array, polygons, crowds)
 
 
-def image(height=60, width=100):
+def image(height: int = 60, width: int = 100) -> np.ndarray:
+    """Noise."""
     return np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
 
 
@@ -49,18 +65,18 @@ def test_without_a_generator_the_image_is_only_resized():
                                cv2.resize(some, (256, 256)).astype(int), atol=4)
 
 
-def test_mirroring_flips_image_boxes_and_masks_alike():
+def test_horizontal_flip_flips_image_boxes_and_masks_alike():
     some, things = image(), objects((10, 15, 60, 45))
     plain = make_sample(some, things, CONFIG)
-    still = [0.9, 0.9, 0.9, 0.9, 0.9]  # no distortion
-    mirrored = make_sample(some, things, CONFIG, Fixed(0.1, 0.9, 0.1, *still))  # neither expanded nor cropped
-    np.testing.assert_allclose(mirrored.boxes, [[0.4, 0.25, 0.9, 0.75]])
-    np.testing.assert_allclose(mirrored.image.astype(int), plain.image[:, ::-1].astype(int), atol=1)
-    assert (mirrored.masks[0] != plain.masks[0, :, ::-1]).mean() < 0.01
-    assert (mirrored.semantic[0] != plain.semantic[0, :, ::-1]).mean() < 0.02
+    undistorted = [0.9, 0.9, 0.9, 0.9, 0.9]
+    flipped = make_sample(some, things, CONFIG, Fixed(0.1, 0.9, 0.1, *undistorted))  # neither expanded nor cropped
+    np.testing.assert_allclose(flipped.boxes, [[0.4, 0.25, 0.9, 0.75]])
+    np.testing.assert_allclose(flipped.image.astype(int), plain.image[:, ::-1].astype(int), atol=1)
+    assert (flipped.masks[0] != plain.masks[0, :, ::-1]).mean() < 0.01
+    assert (flipped.semantic[0] != plain.semantic[0, :, ::-1]).mean() < 0.02
 
 
-def test_light_augmentation_shows_the_whole_image():
+def test_light_augmentation_neither_expands_nor_crops():
     for seed in range(20):
         sample = make_sample(image(), objects((10, 15, 60, 45)), CONFIG, np.random.default_rng(seed), 'light')
         assert sample.boxes[0, [1, 3]].tolist() == [0.25, 0.75] and sample.boxes[0, 0] in np.float32([0.1, 0.4])
@@ -81,7 +97,7 @@ def test_a_crop_of_an_expanded_image_by_hand():
                                sample.boxes[0, [0, 2, 1, 3]] * CONFIG.prototype_size, atol=1)
 
 
-def test_a_image_with_objects_never_loses_them_all():
+def test_an_image_with_objects_never_loses_them_all():
     things = objects((48, 28, 52, 32), (0, 0, 100, 60), crowds=1)
     for seed in range(300):
         sample = make_sample(image(), things, CONFIG, np.random.default_rng(seed))
@@ -116,7 +132,7 @@ def test_crowds_keep_their_boxes_and_nothing_else():
     assert not sample.semantic[1].any()
 
 
-def test_semantic_truth_is_the_union_of_a_class():
+def test_semantic_targets_are_the_union_of_a_class():
     sample = make_sample(image(), objects((0, 0, 50, 60), (25, 0, 75, 60), (0, 0, 100, 30), labels=[1, 1, 0]), CONFIG)
     cells = CONFIG.level_sizes[0]
     assert sample.semantic.shape == (2, cells, cells)
@@ -124,18 +140,18 @@ def test_semantic_truth_is_the_union_of_a_class():
     assert sample.semantic[0].mean() == pytest.approx(0.5, abs=0.02)
 
 
-def test_a_image_without_objects():
+def test_an_image_without_objects():
     sample = make_sample(image(), objects(), CONFIG, np.random.default_rng(0))
     assert sample.boxes.shape == sample.crowds.shape == (0, 4)
     assert sample.masks.shape == (0, CONFIG.prototype_size, CONFIG.prototype_size)
 
 
-def test_compose_does_the_first_first():
-    transform = compose(MIRROR, scaling(0.5, 0.25))
+def test_compose_applies_its_second_argument_first():
+    transform = compose(HORIZONTAL_FLIP, scaling(0.5, 0.25))
     np.testing.assert_allclose(transform_boxes(np.array([[0.0, 1, 1, 2]]), transform), [[0.5, 0.25, 1, 0.5]])
 
 
-def test_warp_meets_pixel_centres():
+def test_warp_samples_at_pixel_centres():
     ramp = np.repeat(np.arange(64, dtype=np.uint8)[None, :, None] * 4, 64, 0).repeat(3, 2)
     half = warp(ramp, scaling(1 / 64, 1 / 64), 32)
     np.testing.assert_allclose(half[5, :, 0], np.arange(32) * 8 + 2, atol=1)  # between two pixels
@@ -145,53 +161,54 @@ def test_warp_meets_pixel_centres():
     ((0.1, 20, 0.9, 0.9, 0.9, 0.9), lambda x: x + 20.0),  # brightness
     ((0.9, 0.1, 1.5, 0.1, 0.9, 0.9), lambda x: x * 1.5),  # contrast first
     ((0.1, -32, 0.1, 0.5, 0.9, 0.9, 0.9), lambda x: (x - 32.0) * 0.5)])  # both, contrast last
-def test_distort_by_hand(draws, expected):
+def test_brightness_and_contrast_by_hand(draws, expected):
     some = image()
-    np.testing.assert_allclose(distort(some, Fixed(*draws)), np.clip(expected(some), 0, 255), atol=0.51)
+    np.testing.assert_allclose(photometric_distortion(some, Fixed(*draws)), np.clip(expected(some), 0, 255), atol=0.51)
 
 
 def test_hue_turns_red_towards_yellow_and_saturation_fades():
     red = np.full((2, 2, 3), (0, 0, 255), np.uint8)
-    turned = distort(red, Fixed(0.9, 0.9, 0.9, 0.9, 0.1, 18.0))
+    turned = photometric_distortion(red, Fixed(0.9, 0.9, 0.9, 0.9, 0.1, 18.0))
     np.testing.assert_allclose(turned[0, 0], [0, 255 * 18 / 60, 255], atol=1)
-    faded = distort(red, Fixed(0.9, 0.9, 0.9, 0.1, 0.5, 0.9))
+    faded = photometric_distortion(red, Fixed(0.9, 0.9, 0.9, 0.1, 0.5, 0.9))
     np.testing.assert_allclose(faded[0, 0], [127.5, 127.5, 255], atol=1)
 
 
 def test_distortion_has_the_published_ranges():
     grey = np.full((1, 1, 3), 100, np.uint8)
-    values = np.array([distort(grey, np.random.default_rng(seed))[0, 0, 0] for seed in range(4000)], float)
+    values = np.array([photometric_distortion(grey, np.random.default_rng(seed))[0, 0, 0] for seed in range(4000)],
+                      float)
     assert values.min() == pytest.approx(34, abs=2)  # (100 - 32) / 2
     assert values.max() == pytest.approx(198, abs=3)  # (100 + 32) * 1.5
     assert (values == 100).mean() == pytest.approx(0.25, abs=0.03)
 
 
-def far_apart(found, expected):
-    """Whether two samples are not of one distribution, by Kolmogorov and Smirnov at p = 0.01."""
+def differ(found: np.ndarray, expected: np.ndarray) -> bool:
+    """Whether two samples have different distributions, by the Kolmogorov-Smirnov test at p = 0.01."""
     values = np.concatenate([found, expected])
-    shares = [np.searchsorted(np.sort(some), values, 'right') / len(some) for some in (found, expected)]
-    return np.abs(shares[0] - shares[1]).max() > 1.628 * np.sqrt(1 / len(found) + 1 / len(expected))
+    cdfs = [np.searchsorted(np.sort(some), values, 'right') / len(some) for some in (found, expected)]
+    return bool(np.abs(cdfs[0] - cdfs[1]).max() > 1.628 * np.sqrt(1 / len(found) + 1 / len(expected)))
 
 
-def test_views_are_distributed_as_in_the_public_code():
+def test_geometric_transforms_are_distributed_as_in_the_public_code():
     """2,000 draws on an image of 800 x 600 with nine objects, against as many by dbolya/yolact 902073d.
 
-    In each: how many objects are kept, the size of the crop relative to the image, and area and aspect ratio of one
-    of the objects.
+    Compared are the number of objects that are kept, the size of the crop relative to the image, and area and aspect
+    ratio of one of the objects.
     """
     with np.load(GOLDEN / 'augmentation.npz') as file:
         expected = dict(file)
     boxes, rng = expected['boxes'].astype(np.float32), np.random.default_rng(0)
     rows = []
     for _ in range(2000):
-        view = choose_view((800, 600), boxes, np.ones(9, bool), rng)
-        x0, y0, x1, y1 = view.boxes[rng.choice(np.flatnonzero(view.kept))]
-        scale = np.abs(view.transform[[0, 1], [0, 1]]) * (800, 600)
-        rows.append((view.kept.sum(), *1 / scale, (x1 - x0) * (y1 - y0), (x1 - x0) / (y1 - y0)))
+        transform = choose_transform((800, 600), boxes, np.ones(9, bool), rng)
+        x0, y0, x1, y1 = transform.boxes[rng.choice(np.flatnonzero(transform.kept))]
+        scale = np.abs(transform.affine[[0, 1], [0, 1]]) * (800, 600)
+        rows.append((transform.kept.sum(), *1 / scale, (x1 - x0) * (y1 - y0), (x1 - x0) / (y1 - y0)))
     objects, crop_width, crop_height, area, aspect = np.array(rows).T
-    assert not far_apart(objects, expected['objects'])
-    assert not far_apart(crop_width, expected['crop'][:, 0])
-    assert not far_apart(crop_height, expected['crop'][:, 1])
-    assert not far_apart(area, expected['area'])
-    assert not far_apart(aspect, expected['aspect'])
-    assert far_apart(area, 1.2 * expected['area'])
+    assert not differ(objects, expected['objects'])
+    assert not differ(crop_width, expected['crop'][:, 0])
+    assert not differ(crop_height, expected['crop'][:, 1])
+    assert not differ(area, expected['area'])
+    assert not differ(aspect, expected['aspect'])
+    assert differ(area, 1.2 * expected['area'])

@@ -15,13 +15,14 @@ LOSSLESS = ('.png', '.bmp', '.tif', '.tiff')
 
 
 @pytest.fixture
-def photo():
-    """uint8 [60, 80, 3], BGR: smooth, and no two corners alike."""
+def photo() -> np.ndarray:
+    """uint8 [60, 80, 3], BGR: a smooth gradient with four different corners."""
     corners = np.array([[[250, 20, 30], [10, 240, 40]], [[60, 30, 230], [200, 210, 60]]], np.uint8)
     return cv2.resize(corners, (80, 60), interpolation=cv2.INTER_LINEAR)
 
 
-def complaint(path):
+def reading_error(path: Path) -> str:
+    """The message of the error that reading a file raises, without its path."""
     with pytest.raises(ImageError) as caught:
         read_image(path)
     message = str(caught.value)
@@ -132,7 +133,7 @@ def test_exif_orientation_is_applied(tmp_path, photo, suffix, orientation, turne
     assert np.abs(read.astype(int) - expected).mean() < 4
 
 
-def test_bytes_after_the_end_do_no_harm(tmp_path, photo):
+def test_bytes_after_the_end_are_ignored(tmp_path, photo):
     for suffix in ('.jpg', '.png'):
         path = tmp_path / f'tail{suffix}'
         write_image(path, photo)
@@ -143,16 +144,16 @@ def test_bytes_after_the_end_do_no_harm(tmp_path, photo):
 
 @pytest.mark.parametrize('suffix', SUFFIXES)
 @pytest.mark.parametrize('part', [0.02, 0.3, 0.6, 0.97])
-def test_part_of_a_image_is_an_error(tmp_path, suffix, part):
+def test_a_truncated_image_is_an_error(tmp_path, suffix, part):
     pixels = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
     path = tmp_path / f'part{suffix}'
     pillow(pixels).save(path)
     path.write_bytes(path.read_bytes()[:int(part * path.stat().st_size)])
-    assert 'copy' in complaint(path)
+    assert 'copy' in reading_error(path)
 
 
 @pytest.mark.parametrize('options', [{}, {'progressive': True}])
-def test_jpeg_without_its_end_is_an_error_in_spite_of_a_whole_thumbnail(tmp_path, photo, options):
+def test_a_truncated_jpeg_with_a_complete_thumbnail_is_an_error(tmp_path, photo, options):
     path = tmp_path / 'download.jpg'
     pillow(photo).resize((16, 12)).save(path)
     thumbnail = b'Exif\0\0' + path.read_bytes()
@@ -161,7 +162,7 @@ def test_jpeg_without_its_end_is_an_error_in_spite_of_a_whole_thumbnail(tmp_path
     assert read_image(path).shape == (600, 800, 3)
     for cut in (data[:len(data) // 2], data[:-2], data[:-1], data[:len(data) // 2] + bytes(len(data) // 2)):
         path.write_bytes(cut)
-        assert complaint(path) == 'the image ends too early; copy or download it again'
+        assert reading_error(path) == 'the image ends too early; copy or download it again'
 
 
 def test_damaged_png_is_an_error(tmp_path, photo):
@@ -169,40 +170,40 @@ def test_damaged_png_is_an_error(tmp_path, photo):
     data = bytearray((tmp_path / 'a.png').read_bytes())
     data[len(data) // 2:len(data) // 2 + 40] = bytes(40)
     (tmp_path / 'a.png').write_bytes(data)
-    assert 'damaged' in complaint(tmp_path / 'a.png')
+    assert 'damaged' in reading_error(tmp_path / 'a.png')
 
 
-def test_a_png_with_a_part_that_claims_gigabytes_is_not_decoded(tmp_path, photo):
+def test_a_png_with_a_chunk_that_claims_gigabytes_is_not_decoded(tmp_path, photo):
     write_image(tmp_path / 'a.png', photo)
     data = bytearray((tmp_path / 'a.png').read_bytes())
     data[data.index(b'IDAT') - 4] = 255
     (tmp_path / 'a.png').write_bytes(data)
-    assert complaint(tmp_path / 'a.png') == 'the image ends too early; copy or download it again'
+    assert reading_error(tmp_path / 'a.png') == 'the image ends too early; copy or download it again'
 
 
-@pytest.mark.parametrize('kind', ['plain', 'see-through', 'moving'])
-def test_a_png_that_is_damaged_anywhere_is_an_error_and_not_the_end_of_the_process(tmp_path, photo, kind):
+@pytest.mark.parametrize('kind', ['opaque', 'transparent', 'animated'])
+def test_a_png_that_is_damaged_anywhere_is_an_error_and_does_not_crash(tmp_path, photo, kind):
     path, image = tmp_path / 'a.png', pillow(photo)
-    image.putalpha(200) if kind == 'see-through' else None
-    image.save(path, **(dict(save_all=True, append_images=[image.rotate(90)]) if kind == 'moving' else {}))
+    image.putalpha(200) if kind == 'transparent' else None
+    image.save(path, **(dict(save_all=True, append_images=[image.rotate(90)]) if kind == 'animated' else {}))
     data = path.read_bytes()
     assert read_image(path).shape == photo.shape
-    for place in range(data.index(b'IDAT') + 4, data.find(b'fdAT') - 50 if kind == 'moving' else len(data) - 30, 7):
+    for place in range(data.index(b'IDAT') + 4, data.find(b'fdAT') - 50 if kind == 'animated' else len(data) - 30, 7):
         path.write_bytes(data[:place] + bytes(byte ^ 85 for byte in data[place:place + 9]) + data[place + 9:])
-        assert 'damaged' in complaint(path)
+        assert 'damaged' in reading_error(path)
 
 
-def test_what_is_not_a_image_is_an_error_that_says_so(tmp_path):
+def test_what_is_not_an_image_is_an_error_that_says_so(tmp_path):
     (tmp_path / 'empty.jpg').touch()
-    assert complaint(tmp_path / 'empty.jpg') == 'an empty file; copy or download it again'
+    assert reading_error(tmp_path / 'empty.jpg') == 'an empty file; copy or download it again'
     (tmp_path / 'page.jpg').write_text('<html>404 Not Found</html>')
-    assert 'not a JPEG, PNG, BMP, WebP, TIFF or GIF image' in complaint(tmp_path / 'page.jpg')
+    assert 'not a JPEG, PNG, BMP, WebP, TIFF or GIF image' in reading_error(tmp_path / 'page.jpg')
     (tmp_path / 'folder.jpg').mkdir()
-    assert complaint(tmp_path / 'folder.jpg') == 'a folder, not an image; name a file in it'
-    assert complaint(tmp_path / 'нет.jpg') == 'no such file; check the name'
-    assert complaint(tmp_path / 'page.jpg' / 'a.jpg').startswith('cannot be read (Not a directory); check')
+    assert reading_error(tmp_path / 'folder.jpg') == 'a folder, not an image; name a file in it'
+    assert reading_error(tmp_path / 'нет.jpg') == 'no such file; check the name'
+    assert reading_error(tmp_path / 'page.jpg' / 'a.jpg').startswith('cannot be read (Not a directory); check')
     (tmp_path / 'link.jpg').symlink_to(tmp_path / 'gone.jpg')
-    assert complaint(tmp_path / 'link.jpg') == 'a link to a file that is gone; check the name'
+    assert reading_error(tmp_path / 'link.jpg') == 'a link to a file that is gone; check the name'
 
 
 @pytest.mark.parametrize('name', ['a\0b', '\ud800', 'x' * 300])
@@ -213,7 +214,7 @@ def test_impossible_names_are_errors(tmp_path, name):
         find_images(tmp_path / ('x' * 300))
 
 
-def test_names_with_control_characters_are_told_in_one_line(tmp_path):
+def test_names_with_control_characters_are_reported_in_one_line(tmp_path):
     path = tmp_path / 'a\n\x1b[31m\u2028b.jpg'
     path.touch()
     with pytest.raises(ImageError) as caught:
@@ -223,36 +224,36 @@ def test_names_with_control_characters_are_told_in_one_line(tmp_path):
 
 def test_pipes_are_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / 'a.jpg')
-    assert complaint(tmp_path / 'a.jpg') == 'a pipe or a device; name a file'
+    assert reading_error(tmp_path / 'a.jpg') == 'a pipe or a device; name a file'
 
 
 @pytest.mark.parametrize('dtype', [np.float32, np.int32])
 def test_tiff_of_32_bits_is_an_error_that_says_so(tmp_path, photo, dtype):
     Image.fromarray(photo[:, :, 0].astype(dtype)).save(tmp_path / 'deep.tif')
-    assert complaint(tmp_path / 'deep.tif').startswith('a TIFF image of 32 bits')
+    assert reading_error(tmp_path / 'deep.tif').startswith('a TIFF image of 32 bits')
 
 
-def test_a_phone_s_pair_of_images_reads_as_the_first_and_not_if_that_is_cut(tmp_path, photo):
+def test_of_a_phone_s_pair_of_images_the_first_is_read_unless_it_is_truncated(tmp_path, photo):
     path = tmp_path / 'phone.jpg'
     first = pillow(photo)
     first.save(path, 'MPO', save_all=True, append_images=[first.rotate(180)], quality=95)
     assert np.abs(read_image(path).astype(int) - photo).mean() < 3
     data = path.read_bytes()
     path.write_bytes(data[:data.find(b'\xff\xd9')])
-    assert complaint(path) == 'the image ends too early; copy or download it again'
+    assert reading_error(path) == 'the image ends too early; copy or download it again'
 
 
 @pytest.mark.skipif(not hasattr(os, 'geteuid') or os.geteuid() == 0, reason='root may read everything')
 def test_unreadable_file_is_an_error(tmp_path, photo):
     write_image(tmp_path / 'a.png', photo)
     (tmp_path / 'a.png').chmod(0)
-    assert complaint(tmp_path / 'a.png') == 'cannot be read (Permission denied); check its name and permissions'
+    assert reading_error(tmp_path / 'a.png') == 'cannot be read (Permission denied); check its name and permissions'
 
 
 @pytest.mark.parametrize('side', [60000, 15000])
 def test_header_that_claims_a_gigantic_image_is_an_error(tmp_path, side):
     (tmp_path / 'bomb.png').write_bytes(png(side, side, bytes(1000)))
-    assert complaint(tmp_path / 'bomb.png').startswith('more than 178 million pixels')
+    assert reading_error(tmp_path / 'bomb.png').startswith('more than 178 million pixels')
 
 
 SCRIPT = """
@@ -266,7 +267,7 @@ for path in sys.argv[1:]:
 """
 
 
-def test_nothing_but_the_error_is_said_about_broken_files(tmp_path, photo):
+def test_decoders_print_nothing_about_damaged_files(tmp_path, photo):
     paths = []
     for suffix in SUFFIXES:
         paths.append(str(tmp_path / f'half{suffix}'))
@@ -283,21 +284,29 @@ def test_nothing_but_the_error_is_said_about_broken_files(tmp_path, photo):
     assert done.stderr == b''
 
 
-def refusal(path, image):
+def writing_error(path: Path, image: np.ndarray) -> str:
+    """The message of the error that writing an image raises."""
     with pytest.raises(ImageError) as caught:
         write_image(path, image)
     assert str(caught.value).startswith(f'{path}: ') and '\n' not in str(caught.value)
     return str(caught.value)
 
 
-def test_writing_where_it_cannot_be_is_an_error_and_leaves_nothing(tmp_path, photo):
+def test_an_image_that_cannot_be_written_is_an_error_and_leaves_nothing(tmp_path, photo):
     (tmp_path / 'folder.png').mkdir()
-    assert 'check that its folder exists' in refusal(tmp_path / 'none' / 'a.png', photo)
-    assert 'check that its folder exists' in refusal(tmp_path / 'folder.png', photo)
+    (tmp_path / 'file').touch()
+    advice = '; check the path, its permissions and the room on the disk'
+    for path, reason in ((tmp_path / 'file/a.png', 'File exists'), (tmp_path / 'folder.png', 'Is a directory')):
+        assert writing_error(path, photo) == f'{path}: cannot be written ({reason}){advice}'
     for name in ('a.xyz', 'a'):
-        assert 'use .png or .jpg' in refusal(tmp_path / name, photo)
-    assert '70000x1 cannot be written' in refusal(tmp_path / 'wide.jpg', np.zeros((1, 70000, 3), np.uint8))
-    assert [path.name for path in tmp_path.iterdir()] == ['folder.png']
+        assert 'use .png or .jpg' in writing_error(tmp_path / name, photo)
+    assert '70000x1 cannot be written' in writing_error(tmp_path / 'wide.jpg', np.zeros((1, 70000, 3), np.uint8))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['file', 'folder.png']
+
+
+def test_writing_creates_a_missing_folder(tmp_path, photo):
+    write_image(tmp_path / 'new/folder/a.png', photo)
+    np.testing.assert_array_equal(read_image(tmp_path / 'new/folder/a.png'), photo)
 
 
 def test_writing_replaces_the_file_and_leaves_no_other(tmp_path, photo):
@@ -309,7 +318,7 @@ def test_writing_replaces_the_file_and_leaves_no_other(tmp_path, photo):
 
 def test_failed_writing_keeps_the_old_file(tmp_path, photo):
     (tmp_path / 'a.jpg').write_bytes(b'old')
-    refusal(tmp_path / 'a.jpg', np.zeros((1, 70000, 3), np.uint8))
+    writing_error(tmp_path / 'a.jpg', np.zeros((1, 70000, 3), np.uint8))
     assert (tmp_path / 'a.jpg').read_bytes() == b'old'
 
 

@@ -1,4 +1,6 @@
 import functools
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +12,8 @@ from tests.helpers.labelme import shape, write_labelme
 
 
 @pytest.fixture
-def write(tmp_path):
+def write(tmp_path: Path) -> Callable[..., Path]:
+    """`write_labelme` to a temporary folder."""
     return functools.partial(write_labelme, tmp_path)
 
 
@@ -29,7 +32,7 @@ def test_rectangles_and_circles_are_polygons(write):
     assert rasterise(circle, (40, 60)).sum() == pytest.approx(np.pi * 100, rel=0.03)
 
 
-def test_what_has_no_area_is_left_out_with_a_line(write):
+def test_a_shape_without_area_is_left_out_with_a_line(write):
     path = write(shape(points=[(1, 2)], shape_type='point'), shape(points=[(1, 2), (3, 4)], shape_type='line'), shape())
     _, _, objects, problems = read_labelme(path)
     assert len(objects) == 1
@@ -39,7 +42,7 @@ def test_what_has_no_area_is_left_out_with_a_line(write):
 
 @pytest.mark.parametrize('point', [(10 ** 400, 0), (1e9, 0), (0, -100_001), (float('nan'), 0), (0, float('inf'))])
 @pytest.mark.parametrize('kind', ['polygon', 'rectangle', 'circle'])
-def test_what_is_far_from_any_image_is_left_out_with_a_line(write, point, kind):
+def test_a_shape_far_from_any_image_is_left_out_with_a_line(write, point, kind):
     points = [(0, 0), point, (10, 10)] if kind == 'polygon' else [(0, 0), point]
     path = write(shape(points=points, shape_type=kind), shape())
     _, _, objects, problems = read_labelme(path)
@@ -47,17 +50,17 @@ def test_what_is_far_from_any_image_is_left_out_with_a_line(write, point, kind):
     assert problems == [f'{path}: shape 1 is left out: it has a point far from any image']
 
 
-def test_a_circle_that_goes_far_is_left_out_though_its_points_do_not(write):
+def test_a_circle_too_large_is_left_out_though_its_points_are_near(write):
     path = write(shape(points=[(0, 0), (9e4, 9e4)], shape_type='circle'))
-    assert read_labelme(path)[3] == [f'{path}: shape 1 is left out: it has a point far from any image']
+    assert read_labelme(path).problems == [f'{path}: shape 1 is left out: it has a point far from any image']
 
 
-def test_a_size_that_no_image_has_is_a_problem_of_its_file(write):
+def test_a_file_with_a_size_that_no_image_has_is_refused(write):
     with pytest.raises(UserError, match='says that its image has more than 536 million pixels'):
         read_labelme(write(shape(), imageHeight=10 ** 400))
 
 
-def test_the_image_tells_its_size_where_the_file_does_not(write):
+def test_a_size_that_the_file_lacks_is_read_from_the_image(write):
     image, size, _, _ = read_labelme(write(shape(), imageHeight=None, imagePath='.\\one.png'))
     assert (image.name, tuple(size)) == ('one.png', (40, 60))
 
@@ -66,7 +69,7 @@ def test_the_image_tells_its_size_where_the_file_does_not(write):
                                      '{"shapes": 3, "imagePath": "x", "imageHeight": 1, "imageWidth": 1}',
                                      '{"shapes": [{"label": "x", "points": "y"}], "imagePath": "one.png", '
                                      '"imageHeight": 4, "imageWidth": 4}'])
-def test_what_is_no_file_of_labelme_is_refused_in_one_line(tmp_path, content):
+def test_a_file_that_is_not_of_labelme_is_refused_in_one_line(tmp_path, content):
     (tmp_path / 'x.json').write_text(content)
     with pytest.raises(UserError, match='is not a file of labelme') as caught:
         read_labelme(tmp_path / 'x.json')

@@ -1,32 +1,35 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from data.coco import CocoDataset
 from data.images import ImageError, write_image
-from data.loader import MAX_OBJECTS, Batches
+from data.loader import MAX_OBJECTS, Batch, Batches
+from model.anchors import anchors
 from model.box_iou import box_iou
 from model.config import preset
 from model.matcher import corners
-from tests.helpers.bad_annotations import annotation, content, many_objects, written
+from tests.helpers.bad_annotations import annotation, content, many_objects, write_json
 from tools.shapes import write_dataset
 
 CONFIG = preset('resnet18dcn_half', num_classes=9, input_size=256)
 
 
 @pytest.fixture(scope='module')
-def folder(tmp_path_factory):
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp('shapes')
     write_dataset(folder, train=10, val=0, test=0, width=160, height=120)
     return folder
 
 
 @pytest.fixture(scope='module')
-def dataset(folder):
+def dataset(folder: Path) -> CocoDataset:
     return CocoDataset(folder / 'annotations/instances_train.json', folder / 'train')
 
 
-def same(batch, other):
-    """Two batches agree to the bit."""
+def equal(batch: Batch, other: Batch) -> bool:
+    """Whether two batches are equal to the bit, their problems aside."""
     flat = [[*one[:6], *one.assignment[:3], *one.assignment.masked, one.assignment.mask_weights]
             for one in (batch, other)]
     return len(flat[0]) == len(flat[1]) and all(np.array_equal(a, b) for a, b in zip(*flat))
@@ -75,12 +78,20 @@ def test_an_epoch_has_every_image_once_in_a_new_order(dataset):
     assert [batches.epoch(step) for step in (0, 2, 3, 5)] == [0, 0, 1, 2]
 
 
-def test_a_step_has_the_same_batch_whoever_makes_it(dataset):
+def test_batches_depend_only_on_seed_and_step(dataset):
     expected = [Batches(dataset, CONFIG, 3, seed=4)[step] for step in range(2, 7)]
     for workers in (0, 1, 3):
         found = list(Batches(dataset, CONFIG, 3, seed=4).prefetch(2, 7, workers))
-        assert len(found) == 5 and all(map(same, found, expected))
-    assert not same(Batches(dataset, CONFIG, 3, seed=5)[2], expected[0])
+        assert len(found) == 5 and all(map(equal, found, expected))
+    assert not equal(Batches(dataset, CONFIG, 3, seed=5)[2], expected[0])
+
+
+def test_processes_divide_the_images_of_a_step(dataset):
+    whole = Batches(dataset, CONFIG, 4)
+    parts = [Batches(dataset, CONFIG, 2, rank=rank, world_size=2) for rank in (0, 1)]
+    for step in (0, 1, 3):
+        assert [id for part in parts for id in part[step].image_ids] == whole[step].image_ids
+        assert [part.epoch(step) for part in parts] == [whole.epoch(step)] * 2
 
 
 def test_a_dataset_smaller_than_a_batch(dataset):
@@ -98,7 +109,6 @@ def test_augmentation_differs_between_epochs(dataset):
 
 def test_anchors_are_those_of_the_network(dataset):
     batches = Batches(dataset, CONFIG, 2)
-    from model.anchors import anchors
     np.testing.assert_array_equal(batches.anchors, corners(anchors(CONFIG)))
 
 
@@ -112,7 +122,7 @@ def test_damaged_images_are_named_and_replaced(tmp_path):
     assert len(batch.problems) >= 1 and all(str(broken.path) in problem for problem in batch.problems)
 
 
-def test_a_image_of_another_size_than_annotated_is_not_trained_on(tmp_path):
+def test_an_image_of_another_size_than_annotated_is_replaced(tmp_path):
     write_dataset(tmp_path, train=4, val=0, test=0, width=160, height=120)
     dataset = CocoDataset(tmp_path / 'annotations/instances_train.json', tmp_path / 'train')
     wrong = dataset.images[1]
@@ -122,7 +132,7 @@ def test_a_image_of_another_size_than_annotated_is_not_trained_on(tmp_path):
     assert 'but the annotation file says' in batch.problems[0]
 
 
-def test_a_dataset_of_damaged_images_is_given_up(tmp_path):
+def test_a_dataset_of_damaged_images_is_an_error(tmp_path):
     write_dataset(tmp_path, train=3, val=0, test=0, width=160, height=120)
     dataset = CocoDataset(tmp_path / 'annotations/instances_train.json', tmp_path / 'train')
     for image in dataset.images:
@@ -132,14 +142,14 @@ def test_a_dataset_of_damaged_images_is_given_up(tmp_path):
             list(Batches(dataset, CONFIG, 2).prefetch(0, 2, workers))
 
 
-def test_a_image_of_too_many_objects_is_named_and_another_one_takes_its_place(tmp_path):
+def test_an_image_with_too_many_objects_is_named_and_replaced(tmp_path):
     for name in ('7.jpg', '8.jpg'):
         write_image(tmp_path / name, np.zeros((60, 80, 3), np.uint8))
     config = preset('resnet18dcn_half', num_classes=2, input_size=256)
     for number, others in ((MAX_OBJECTS, 0), (MAX_OBJECTS + 1, 1)):
         records = [*many_objects(number), annotation(0, image_id=8)]
-        dataset = CocoDataset(written(tmp_path / 'many.json', content(records)), tmp_path)
+        dataset = CocoDataset(write_json(tmp_path / 'many.json', content(records)), tmp_path)
         batch = Batches(dataset, config, 2, augmentation='light')[0]
         assert len(batch.problems) == others == (batch.image_ids == [8, 8])
-    assert batch.problems == [f'{tmp_path}/7.jpg: has 5001 objects in the annotations, and 5000 can be learnt; cut it '
-                              'into tiles, or correct them']
+    assert batch.problems == [f'{tmp_path}/7.jpg: has 5001 annotated objects, more than the 5000 that can be trained '
+                              'on; cut it into tiles or correct the annotations']

@@ -3,51 +3,52 @@ import numpy as np
 import pytest
 
 from data.masks import rasterise
-from data.polygons import outlines, polygons
+from data.polygons import has_hole, outlines, polygons
 
 
-def iou(one, other):
+def iou(one: np.ndarray, other: np.ndarray) -> float:
     return (one & other).sum() / (one | other).sum()
 
 
-def drawn(kind):
+def drawn(shape: str) -> np.ndarray:
+    """A mask of some shape, bool [60, 80]."""
     canvas = np.zeros((60, 80), np.uint8)
-    if kind == 'disk':
+    if shape == 'disk':
         cv2.circle(canvas, (40, 30), 20, 1, -1)
-    elif kind == 'ring':
+    elif shape == 'ring':
         cv2.circle(canvas, (40, 30), 22, 1, 7)
-    elif kind == 'two holes':
+    elif shape == 'two holes':
         canvas[5:55, 5:75] = 1
         canvas[20:30, 10:30] = 0
         canvas[15:45, 50:60] = 0
-    elif kind == 'parts':
+    elif shape == 'components':
         canvas[3:20, 3:30] = 1
         canvas[40:55, 60:80] = 1
-    elif kind == 'whole':
+    elif shape == 'full':
         canvas[:] = 1
-    elif kind == 'noise':
+    elif shape == 'noise':
         canvas[:] = cv2.GaussianBlur(np.random.default_rng(0).random((60, 80)), (9, 9), 3) > 0.5
     return canvas.astype(bool)
 
 
-KINDS = 'disk', 'ring', 'two holes', 'parts', 'whole', 'noise'
+SHAPES = 'disk', 'ring', 'two holes', 'components', 'full', 'noise'
 
 
-@pytest.mark.parametrize('kind', KINDS)
-def test_polygons_have_the_pixels_of_their_mask(kind):
-    mask = drawn(kind)
+@pytest.mark.parametrize('shape', SHAPES)
+def test_polygons_cover_the_pixels_of_their_mask(shape):
+    mask = drawn(shape)
     exact = rasterise(polygons(mask, tolerance=0), mask.shape)
-    assert iou(exact, mask) > (0.98 if kind == 'noise' else 0.995)
+    assert iou(exact, mask) > (0.98 if shape == 'noise' else 0.995)
     assert iou(rasterise(polygons(mask), mask.shape), mask) > 0.93
 
 
-@pytest.mark.parametrize('kind', KINDS)
-def test_outlines_have_the_pixels_of_their_mask_by_the_even_odd_rule(kind):
-    mask = drawn(kind)
+@pytest.mark.parametrize('shape', SHAPES)
+def test_outlines_filled_by_the_even_odd_rule_cover_the_pixels_of_their_mask(shape):
+    mask = drawn(shape)
     found = outlines(mask, tolerance=0)
     filled = np.logical_xor.reduce([rasterise([outline], mask.shape) for outline in found])
-    assert iou(filled, mask) > (0.98 if kind == 'noise' else 0.995)
-    assert len(found) == {'disk': 1, 'ring': 2, 'two holes': 3, 'parts': 2, 'whole': 1}.get(kind, len(found))
+    assert iou(filled, mask) > (0.98 if shape == 'noise' else 0.995)
+    assert len(found) == {'disk': 1, 'ring': 2, 'two holes': 3, 'components': 2, 'full': 1}.get(shape, len(found))
 
 
 def test_a_mask_of_a_thousand_holes():
@@ -65,20 +66,33 @@ def test_a_rectangle_has_four_points_at_its_corners():
     assert sorted(outline.tolist()) == [[103, 52], [103, 57], [111, 52], [111, 57]]
 
 
-def test_a_hole_stays_a_hole_and_parts_stay_apart():
+def test_holes_stay_holes_and_components_stay_apart():
     ring = drawn('ring')
     assert len(polygons(ring)) == 2
     assert not rasterise(polygons(ring), ring.shape)[30, 40]
-    first, second = polygons(drawn('parts'))
+    first, second = polygons(drawn('components'))
     assert cv2.contourArea(first.astype(np.float32)) > cv2.contourArea(second.astype(np.float32))
 
 
-@pytest.mark.parametrize('shape', [(0, 0), (5, 0), (4, 4)])
-def test_nothing_has_no_outline(shape):
-    assert polygons(np.zeros(shape, bool)) == []
+@pytest.mark.parametrize('size', [(0, 0), (5, 0), (4, 4)])
+def test_an_empty_mask_has_no_outline(size):
+    assert polygons(np.zeros(size, bool)) == []
 
 
-def test_a_pixel_and_a_line_have_one():
+@pytest.mark.parametrize('shape', SHAPES[:-1])
+def test_rings_and_holes_are_found(shape):
+    assert has_hole(drawn(shape)) == (shape in ('ring', 'two holes'))
+
+
+def test_a_gap_that_is_open_only_across_a_corner_is_a_hole():
+    mask = np.ones((4, 4), bool)
+    mask[1, 1] = mask[0, 0] = False
+    assert has_hole(mask)
+    mask[0, 1] = False
+    assert not has_hole(mask)
+
+
+def test_a_pixel_and_a_line_have_one_outline():
     for size in ((1, 1), (1, 9), (9, 1)):
         outline, = polygons(np.ones(size, bool))
         assert cv2.contourArea(outline.astype(np.float32)) == size[0] * size[1]

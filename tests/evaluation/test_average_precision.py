@@ -12,7 +12,7 @@ from data.coco import CocoDataset
 from evaluation.average_precision import average_precision
 from evaluation.evaluate import ImageEvaluator, evaluate_results
 from evaluation.results import to_coco, write_results
-from tests.helpers.bad_annotations import content, many_objects, written
+from tests.helpers.bad_annotations import content, many_objects, write_json
 from tests.helpers.ground_truth import ground_truth
 from tests.helpers.squares import SIDE, A, B, found, joined, square, write_squares
 from tools.shapes import write_split
@@ -233,7 +233,7 @@ def test_of_equal_scores_the_earlier_image_is_first_wherever_it_is_in_the_file(s
 
 
 def test_a_image_of_many_objects_is_judged_as_by_pycocotools_and_soon(tmp_path):
-    dataset = CocoDataset(written(tmp_path / 'many.json', content(many_objects(20_000))), tmp_path)
+    dataset = CocoDataset(write_json(tmp_path / 'many.json', content(many_objects(20_000))), tmp_path)
     rng, truth = np.random.default_rng(0), COCO(str(tmp_path / 'many.json'))
     corners = rng.uniform(0, 50, (20, 2)).tolist()
     boxes = [{'image_id': 7, 'category_id': 3, 'score': score, 'bbox': [x, y, width, 9.5]}

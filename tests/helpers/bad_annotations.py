@@ -1,7 +1,8 @@
 """Annotations and annotation files with every kind of error, and unusual ones without.
 
-BAD holds, by name, keys that make a good annotation an invalid one, which is skipped, and what its warning contains;
-ODD holds keys that make it an unusual one, which is used. WRONG holds invalid files, and what their error contains.
+`BAD_ANNOTATIONS` holds, by name, keys that make a good annotation an invalid one, which is left out, and a pattern of
+its warning. `UNUSUAL_ANNOTATIONS` holds keys that make it an unusual one, which is used. `BAD_FILES` holds the contents
+of invalid files, and a pattern of their error.
 """
 import json
 from collections.abc import Iterable, Iterator
@@ -13,11 +14,13 @@ SQUARE = [40, 20, 60, 20, 60, 40, 40, 40]
 
 
 def annotation(id: object, **keys: Any) -> dict[str, Any]:
+    """A good annotation of image 7 and category 3, with other values for some keys."""
     return {'id': id, 'image_id': 7, 'category_id': 3, 'iscrowd': 0, 'area': 200.0, 'caption': 'no use',
             'bbox': [10, 10, 20, 20], 'segmentation': [TRIANGLE], **keys}
 
 
 def image(id: object, **keys: Any) -> dict[str, Any]:
+    """An image of 80x60 pixels, with other values for some keys."""
     return {'id': id, 'file_name': f'{id}.jpg', 'width': 80, 'height': 60, 'license': 1, **keys}
 
 
@@ -26,27 +29,30 @@ def category(id: object, name: str) -> dict[str, Any]:
 
 
 def content(annotations: Iterable[dict[str, Any]] = (), **keys: Any) -> dict[str, Any]:
+    """An annotation file of images 7 and 8 and category 3, with other values for some keys."""
     return {'images': [image(7), image(8)], 'annotations': list(annotations),
             'categories': [category(3, 'cat')], 'info': {}, **keys}
 
 
-def written(path: Path, content: object) -> Path:
+def write_json(path: Path, content: object) -> Path:
+    """Write a value as JSON, or a str as it is. Returns the path."""
     path.write_text(content if isinstance(content, str) else json.dumps(content))
     return path
 
 
 def without(record: dict[str, Any], *keys: str) -> dict[str, Any]:
+    """A record without some of its keys."""
     return {key: value for key, value in record.items() if key not in keys}
 
 
-BAD = {
+BAD_ANNOTATIONS = {
     'unknown image': ({'image_id': 99}, 'image_id, 99'),
     'image id of a wrong type': ({'image_id': [7]}, 'image_id'),
     'unknown category': ({'category_id': 99}, 'category_id, 99'),
     'no category': ({'category_id': None}, 'category_id, None'),
     'null segmentation': ({'segmentation': None}, 'no segmentation'),
     'empty segmentation': ({'segmentation': []}, 'no segmentation'),
-    'flat polygon': ({'segmentation': TRIANGLE}, 'not a list of numbers'),
+    'polygon not in a list': ({'segmentation': TRIANGLE}, 'not a list of numbers'),
     'text in a polygon': ({'segmentation': [[1, 2, 'a', 4, 5, 6]]}, 'not a list of numbers'),
     'text': ({'segmentation': 'mask.png'}, 'neither polygons nor an RLE'),
     'two points': ({'segmentation': [[1, 2, 3, 4]]}, 'under 3 points'),
@@ -56,7 +62,7 @@ BAD = {
     'far': ({'segmentation': [[1, 2, 1e9, 4, 5, 6]]}, 'far from any image'),
     'just too far': ({'segmentation': [[1, 2, 3, 4, 5, -100_001]]}, 'far from any image'),
     'inf': ({'segmentation': [[1, 2, float('inf'), 4, -float('inf'), 6]]}, 'far from any image'),
-    'flat box': ({'bbox': [10, 10, 20, 0]}, 'no area'),
+    'box without height': ({'bbox': [10, 10, 20, 0]}, 'no area'),
     'negative box': ({'bbox': [10, 10, -5, 20]}, 'no area'),
     'box outside': ({'bbox': [80, 10, 20, 20]}, 'no area'),
     'box of three': ({'bbox': [10, 10, 20]}, 'not four finite numbers'),
@@ -72,19 +78,19 @@ BAD = {
     'junk counts': ({'segmentation': {'size': [60, 80], 'counts': '\u0001'}}, 'compressed notation'),
     'negative counts': ({'segmentation': {'size': [60, 80], 'counts': [-10, 4810]}}, 'negative count'),
     'fractions of counts': ({'segmentation': {'size': [60, 80], 'counts': [10.5, 4789.5]}}, 'not whole numbers'),
-    # 100, 100, 4500 and 100, of which the last is a difference of 0 in nine characters: some other one for pycocotools
-    'counts with zeros before them': ({'segmentation': {'size': [60, 80], 'counts': 'T3T3T\\4' + 'P' * 8 + '0'}},
-                                      'compressed notation'),
+    # 100, 100, 4500 and 100, the last as a difference of 0 in nine characters, which pycocotools misreads
+    'counts padded with zeros': ({'segmentation': {'size': [60, 80], 'counts': 'T3T3T\\4' + 'P' * 8 + '0'}},
+                                 'compressed notation'),
     'endless counts': ({'segmentation': {'size': [60, 80], 'counts': 'o' * 1_000_000}}, 'compressed notation'),
 }
 
-ODD = {
+UNUSUAL_ANNOTATIONS = {
     'negative coordinates': {'segmentation': [[-50, -40, 30, 10.5, 10, 30.2]]},
     'beyond the image': {'segmentation': [[10, 10, 900, 10, 900, 700]], 'bbox': [10, 10, 890, 690]},
     'outside the image': {'segmentation': [[200, 10, 900, 10, 900, 700]]},
     'a line': {'segmentation': [[10, 10, 20, 20, 30, 30]]},
     'one point': {'segmentation': [[10, 10] * 9]},
-    'to and fro': {'segmentation': [[-1e5, 0, 1e5, 60] * 2000]},
+    'back and forth': {'segmentation': [[-1e5, 0, 1e5, 60] * 2000]},
     'a crowd': {'iscrowd': 1},
     'no area': {'area': 0},
     'odd area': {'area': 'large'},
@@ -93,14 +99,14 @@ ODD = {
 
 
 def many_objects(number: int, **keys: Any) -> Iterator[dict[str, Any]]:
-    """Squares all over one image of 80x60, drawn from 0."""
+    """Squares all over image 7, with ids from 0."""
     for id in range(number):
         x, y = id * 7919 % 7000 / 100, id * 104729 % 5000 / 100
         yield annotation(id, bbox=[x, y, 10, 10], area=100, **keys,
                          segmentation=[[x, y, x + 10, y, x + 10, y + 10, x, y + 10]])
 
 
-WRONG = {
+BAD_FILES = {
     'empty file': ('', 'is not JSON'),
     'cut short': ('{"images": [', 'is not JSON'),
     'cut near its end': (json.dumps(content([annotation(1)]))[:-20], 'is not JSON'),
@@ -131,5 +137,3 @@ WRONG = {
     'category id is text': (content(categories=[category('3', 'a')]), "category a has the id '3'"),
     'category without name': (content(categories=[{'id': 3}]), 'has no name'),
 }
-
-

@@ -9,25 +9,33 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-CUT_OFF, NOT_AN_IMAGE = 'copy', 'not a JPEG, PNG, BMP, WebP, TIFF or GIF image'
+TRUNCATED = 'copy'  # what the errors of truncated images contain
+NOT_AN_IMAGE = 'not a JPEG, PNG, BMP, WebP, TIFF or GIF image'
 
 
 def pillow(photo: np.ndarray) -> Image.Image:
-    """BGR pixels, uint8 [height, width, 3], as an image of Pillow."""
+    """BGR pixels, uint8 [height, width, 3], as a Pillow image."""
     return Image.fromarray(photo[:, :, ::-1])
 
 
 def png(width: int, height: int, pixels: bytes, bits: int = 8, colours: int = 2) -> bytes:
-    """A PNG that may claim another size than it has pixels: rows of bytes, each after a 0."""
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
+    """A PNG file, whose header may claim more pixels than it has.
+
+    Args:
+        width, height: as the header claims.
+        pixels: rows of bytes, each after a 0, PNG's filter type.
+        bits: per channel.
+        colours: PNG's colour type: 0 for grey, 2 for RGB.
+    """
+    def chunk(chunk_type: bytes, data: bytes) -> bytes:
+        return struct.pack('>I', len(data)) + chunk_type + data + struct.pack('>I', zlib.crc32(chunk_type + data))
     header = struct.pack('>IIBBBBB', width, height, bits, colours, 0, 0, 0)
     return (b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', header) + chunk(b'IDAT', zlib.compress(pixels))
             + chunk(b'IEND', b''))
 
 
 def black_png(side: int) -> bytes:
-    """A PNG that has all the pixels it claims, in a file of a few thousandths of their number."""
+    """A square PNG with all of its pixels, in a file of a few thousandths of their number of bytes."""
     return png(side, side, bytes((1 + (side + 7) // 8) * side), bits=1, colours=0)
 
 
@@ -35,11 +43,12 @@ def write_bad_images(folder: Path) -> tuple[dict[str, str], dict[str, tuple[int,
     """Write the images.
 
     Returns:
-        What the error of each file that cannot be read contains; and width and height of each one that can.
+        By name: what the error contains, of each file that cannot be read; width and height, of each one that can.
     """
     noise = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
     photo = Image.fromarray(noise)
-    bad, good = {}, {}
+    bad: dict[str, str] = {}
+    good: dict[str, tuple[int, int]] = {}
 
     def write(name: str, data: bytes, reason: str | None = None, size: tuple[int, int] = (80, 60)) -> None:
         (folder / name).write_bytes(data)
@@ -52,19 +61,19 @@ def write_bad_images(folder: Path) -> tuple[dict[str, str], dict[str, tuple[int,
         data = saved(photo, suffix)
         write(f'whole.{suffix}', data)
         for tenth in range(1, 10):
-            write(f'cut{tenth}.{suffix}', data[:len(data) * tenth // 10], CUT_OFF)
+            write(f'cut{tenth}.{suffix}', data[:len(data) * tenth // 10], TRUNCATED)
     write('empty.jpg', b'', 'an empty file')
     write('page.jpg', b'<html>404 Not Found</html>', NOT_AN_IMAGE)
     write('claim.png', png(60_000, 60_000, bytes(1000)), 'more than 178 million pixels')
     write('bomb.png', black_png(15_000), 'more than 178 million pixels')
-    write('short.png', png(12_000, 12_000, bytes(1000)), CUT_OFF)
+    write('short.png', png(12_000, 12_000, bytes(1000)), TRUNCATED)
     write('large.png', black_png(7000), size=(7000, 7000))
     write('dot.png', saved(photo.resize((1, 1)), 'png'), size=(1, 1))
     write('thin.png', saved(photo.resize((3000, 1)), 'png'), size=(3000, 1))
     write('print.jpg', saved(photo.convert('CMYK'), 'jpg'))
     write('deep.png', saved(Image.fromarray(noise[..., 0].astype(np.uint16) * 257), 'png'))
     for suffix in ('gif', 'webp'):
-        write(f'moving.{suffix}', saved(photo, suffix, save_all=True, append_images=[photo.rotate(180)]))
+        write(f'animated.{suffix}', saved(photo, suffix, save_all=True, append_images=[photo.rotate(180)]))
     write('other name.png', saved(photo, 'jpg'))
     bad.update(write_non_files(folder))
     write('locked.jpg', saved(photo, 'jpg'))
@@ -87,7 +96,7 @@ def write_non_files(folder: Path) -> dict[str, str]:
 
 
 def saved(image: Image.Image, suffix: str, **options: Any) -> bytes:
-    """An image as a file of a format."""
+    """An image as the content of a file with a suffix."""
     stream = io.BytesIO()
     image.save(stream, Image.registered_extensions()[f'.{suffix}'], **options)
     return stream.getvalue()

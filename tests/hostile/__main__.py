@@ -36,7 +36,6 @@ def preload() -> None:
         'onnxruntime',
         'pycocotools.cocoeval',
         'safetensors.numpy',
-        'paddle',
         'matplotlib.figure',
         'scipy.sparse',
     ):

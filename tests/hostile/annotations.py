@@ -4,12 +4,20 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.helpers.bad_annotations import BAD, ODD, WRONG, annotation, content, image, without
+from tests.helpers.bad_annotations import (
+    BAD_ANNOTATIONS,
+    BAD_FILES,
+    UNUSUAL_ANNOTATIONS,
+    annotation,
+    content,
+    image,
+    without,
+)
 from tests.hostile.base import CATEGORIES, Base
 from tests.hostile.case import Case
 
 LONG = 'x' * 1_000_000
-MORE_WRONG = {
+MORE_BAD_FILES = {
     'a byte order mark of UTF-16': ('\ufeff' + 'x', 'is not JSON'),
     'nested too deep': ('[' * 200_000, 'is not JSON'),
     'a number': ('3', 'not a JSON object'),
@@ -62,7 +70,7 @@ def _commands(base: Base) -> dict[str, list[str]]:
 
 
 def cases(base: Base) -> Iterator[Case]:
-    for name, (bad, reason) in {**WRONG, **MORE_WRONG}.items():
+    for name, (bad, reason) in {**BAD_FILES, **MORE_BAD_FILES}.items():
         for entry, line in _commands(base).items():
             if entry == 'test_dev' and reason == 'no list of annotations':
                 continue
@@ -76,7 +84,7 @@ def cases(base: Base) -> Iterator[Case]:
                 outputs=('r.json*', '.r.json*', 'r_bbox*', 'r.*', 's.*', 'a.png', 'w/*', 'w'),
                 max_lines=8,
             )
-    for name, (keys, reason) in BAD.items():
+    for name, (keys, reason) in BAD_ANNOTATIONS.items():
         bad = content([annotation(1, **keys), annotation(2, image_id=8)], categories=CATEGORIES)
         for entry, line in _commands(base).items():
             if entry in ('eval', 'train', 'check', 'samples', 'anchors'):
@@ -90,7 +98,7 @@ def cases(base: Base) -> Iterator[Case]:
                     max_lines=12,
                     line=f'annotation 1 is left out: .*({reason})' if entry in ('eval', 'train') else '',
                 )
-    for name, keys in ODD.items():
+    for name, keys in UNUSUAL_ANNOTATIONS.items():
         odd = content([annotation(1, **keys), annotation(2, image_id=8)], categories=CATEGORIES)
         for entry, line in _commands(base).items():
             if entry in ('eval', 'train', 'check', 'samples'):

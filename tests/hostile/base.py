@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from tests.helpers import ROOT
-from tests.helpers.bad_annotations import annotation, category, content, written
+from tests.helpers.bad_annotations import annotation, category, content, write_json
 
 CATEGORIES = [category(id, f'kind {id}') for id in range(3, 11)]
 NETWORK = '--backbone_name=resnet18dcn_half', '--input_size=256'
@@ -154,7 +154,7 @@ def make_base(folder: Path) -> Base:
     rng = np.random.default_rng(0)
     for name in ('7.jpg', '8.jpg'):
         Image.fromarray(cv2.resize(rng.integers(0, 256, (6, 8, 3), np.uint8), (80, 60))).save(base.photos / name)
-    written(base.annotations, content([annotation(1), annotation(2, image_id=8)], categories=CATEGORIES))
+    write_json(base.annotations, content([annotation(1), annotation(2, image_id=8)], categories=CATEGORIES))
     writer = cv2.VideoWriter(str(base.video), cv2.VideoWriter_fourcc(*'MJPG'), 25, (64, 48))
     for _ in range(3):
         writer.write(np.zeros((48, 64, 3), np.uint8))
@@ -162,7 +162,7 @@ def make_base(folder: Path) -> Base:
     base.labels.mkdir()
     shutil.copy(base.photos / '7.jpg', base.labels)
     good = {'label': 'x', 'points': [[1, 2], [30, 2], [9, 9]]}
-    written(base.labels / '7.json', {'shapes': [good], 'imagePath': '7.jpg'})
+    write_json(base.labels / '7.json', {'shapes': [good], 'imagePath': '7.jpg'})
 
     def run(*arguments: str) -> None:
         subprocess.run([sys.executable, *arguments], cwd=ROOT, check=True, capture_output=True)
@@ -188,4 +188,4 @@ def listed(base: Base, here: Path, **keys: object) -> Path:
     """An annotation file of the case's own, with keys of the first image changed."""
     found = json.loads(base.annotations.read_text())
     found['images'][0].update(keys)
-    return written(here / 'own.json', found)
+    return write_json(here / 'own.json', found)

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.hostile.base import Base, copy_photos, listed, written
+from tests.hostile.base import Base, copy_photos, listed, write_json
 from tests.hostile.case import Case
 from tests.hostile.images import sparse
 
@@ -229,7 +229,7 @@ def _terminal(base: Base) -> Iterator[Case]:
             content = json.loads(base.annotations.read_text())
             content['categories'][0]['name'] = text
             content['annotations'][0]['bbox'] = [0, 0, 0, 0]
-            written(here / 'own.json', content)
+            write_json(here / 'own.json', content)
             shutil.copytree(base.model, here / 'm.pd')
             meta = json.loads((here / 'm.pd/meta.json').read_text())
             meta['classes']['names'][0] = text

@@ -1,8 +1,11 @@
+import errno
 import shutil
+import sys
 
 import pytest
 
 from system.journal import Journal
+from tests.helpers import run
 
 
 def test_results_are_read_in_any_order(tmp_path):
@@ -82,3 +85,17 @@ def test_damaged_lines_are_ignored(tmp_path, damage):
     journal = Journal(tmp_path)
     assert journal.finished() == {5}
     assert list(journal.read([5])) == ['good']
+
+
+def test_a_full_disk_is_told_with_the_file_and_what_was_written_before_stays(tmp_path):
+    """A limit of the size of files stands for the disk."""
+    script = ('import resource, signal, sys; from system.journal import Journal\n'
+              'signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n'
+              'writer = Journal(sys.argv[1]).open(0); writer.write(0, "good")\n'
+              'resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n'
+              'try:\n    writer.write(1, "a" * 2000)\n'
+              'except OSError as error:\n    print(error.errno, error.filename)\n')
+    process = run(sys.executable, '-c', script, tmp_path)
+    assert (process.stdout, process.stderr) == (f'{errno.EFBIG} {tmp_path / "0.jsonl"}\n', '')
+    journal = Journal(tmp_path)
+    assert journal.finished() == {0} and list(journal.read([0])) == ['good']
