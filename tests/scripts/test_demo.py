@@ -21,6 +21,7 @@ from model.classes import Classes
 from model.postprocess import Detections
 from prediction import run as prediction_run
 from prediction import video_run
+from prediction.predictor import visible
 from prediction.sources import find_sources
 from prediction.video import Video, VideoWriter, prefetch
 from system.command import exit_status
@@ -59,10 +60,10 @@ class Known(NamedTuple):
     classes: Classes = Classes(('a', 'b'), (10, 20))
 
     def __call__(self, images):
-        return [self.detections] * len(images)
+        return [self.predict(image) for image in images]
 
     def predict(self, image):
-        return self.detections
+        return visible(self.detections, 0)
 
 
 @pytest.fixture
