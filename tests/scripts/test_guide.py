@@ -66,6 +66,7 @@ def all_help() -> list[str]:
     scripts = [[str(path)] for path in ROOT.glob('*.py')]
     modules = [['-m', f'{folder}.{path.stem}'] for folder in COMMAND_FOLDERS
                for path in sorted((ROOT / folder).glob('*.py')) if "__name__ == '__main__'" in path.read_text()]
+    modules.append(['-m', 'tests.hostile'])
     programs = scripts + modules
     texts = help_of(programs)
     assert len(texts) > 12 and all(texts), [program for program, text in zip(programs, texts) if not text]
