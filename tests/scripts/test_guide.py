@@ -54,6 +54,12 @@ GUIDES = sorted({*ROOT.glob('*.md'), *(ROOT / 'docs').glob('*.md')} - {ROOT / 'C
 FLAGS_OF_OTHER_PROGRAMS = {'--nproc_per_node', '--backend', '--devices', '--nnodes', '--master', '--help', '--fix'}
 
 
+def module_exists(name: str) -> bool:
+    """Whether `python -m NAME` has something to run."""
+    path = ROOT / name.replace('.', '/')
+    return path.with_suffix('.py').exists() or (path / '__main__.py').exists()
+
+
 def help_of(programs: list[list[str]]) -> list[str]:
     """The help texts of programs, each of which is a list of arguments to Python."""
     processes = [subprocess.Popen([sys.executable, *program, '--help'], cwd=ROOT, stdout=subprocess.PIPE, text=True)
@@ -84,7 +90,7 @@ def test_every_flag_and_file_in_the_guides_is_there():
         for name in re.findall(rf'`((?:{"|".join(PACKAGES)}|tests|docs)/[\w/]+\.\w+)`', text):
             assert (ROOT / name).exists(), f'{path}: {name}'
         for name in re.findall(rf'python -m ((?:{"|".join(PACKAGES)})\.[a-z]\w+)', text):
-            assert (ROOT / f'{name.replace(".", "/")}.py').exists(), f'{path}: {name}'
+            assert module_exists(name), f'{path}: {name}'
         for name in re.findall(r'\]\((?!http)([\w/.]+\.\w+)', text):
             assert (path.parent / name).exists(), f'{path}: {name}'
 
