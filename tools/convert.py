@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from data.images import ImageError
 from data.labelme import read_labelme
 from system.command import run
 from system.errors import UserError
@@ -111,7 +110,7 @@ def convert_labelme(paths: Sequence[Path], folder: Path,
     for path in tqdm(paths, 'reading', unit=' files', disable=None, leave=False):
         try:
             image, size, objects, warnings = read_labelme(path)
-        except (UserError, ImageError) as error:
+        except UserError as error:
             problems.append(str(error))
             continue
         converted.append((image, size, objects))
