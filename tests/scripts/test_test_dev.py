@@ -87,13 +87,18 @@ def parts(out):
 
 
 def stop(folder, out, ready, number=signal.SIGKILL, flags=()):
-    """Sends a signal to a run as soon as something is so."""
+    """Sends a signal to a run as soon as something is so. The run is paused while that is looked at."""
     process = subprocess.Popen(command(folder, out, *flags), env=ENVIRONMENT, stdout=subprocess.DEVNULL,
                                stderr=subprocess.DEVNULL)
-    while not ready():
+    while True:
+        process.send_signal(signal.SIGSTOP)
+        if ready():
+            break
+        process.send_signal(signal.SIGCONT)
         assert process.poll() is None
         time.sleep(0.001)
     process.send_signal(number)
+    process.send_signal(signal.SIGCONT)
     assert process.wait() == {signal.SIGTERM: 128 + signal.SIGTERM, signal.SIGINT: 130}.get(number, -number)
 
 
