@@ -1,58 +1,65 @@
-"""Training samples a second and core: images of 800x600 with nine objects, read, augmented and matched.
+"""Training samples per second and core: images of 800x600 with nine objects, read, augmented and matched.
 
     python -m benchmarks.loader
     python -m benchmarks.loader --public ../yolact     # beside the public code, which needs PyTorch
-    python -m benchmarks.loader --samples 20000        # and what memory and worker processes do over so many
+    python -m benchmarks.loader --samples 20000        # and memory and speed of worker processes over so many
 """
 import argparse
 import json
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 
-from benchmarks.public_code import augmentation, open_public_code
-from benchmarks.turns import take_turns
+from benchmarks.public_code import augmentation, open_public_code, public_module
+from benchmarks.turns import Contestants, take_turns
+
+if TYPE_CHECKING:
+    from data.loader import Batches
 
 IMAGES, OBJECTS, WIDTH, HEIGHT = 40, 9, 800, 600
 BATCH = 8
-TOLD = 10  # how often memory is looked at
+MEASUREMENTS = 10  # of memory
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--public', help='folder of a checkout of the public code to compare with')
     parser.add_argument('--rounds', type=int, default=5)
     parser.add_argument('--samples', type=int, help='also watch memory over so many samples')
     parser.add_argument('--workers', type=int, default=2, help='processes that make those (default: %(default)s)')
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        folder = Path(folder)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
         write_dataset(folder)
-        contestants = {'ours': (our_samples, folder, True), 'ours, before matching': (our_samples, folder, False)}
+        contestants: Contestants = {'ours': (our_samples, folder, True),
+                                    'ours, without matching': (our_samples, folder, False)}
         if args.public:
-            contestants['public code, before matching'] = public_samples, args.public, folder
+            contestants['public code, without matching'] = public_samples, args.public, folder
         rates = {name: IMAGES / seconds for name, seconds in take_turns(contestants, args.rounds).items()}
-        print(f'samples a second on one core, best of {args.rounds} times {IMAGES}')
+        print(f'samples per second on one core, best of {args.rounds} times {IMAGES}')
         for name, rate in rates.items():
             print(f'{rate:7.1f}  {rate / list(rates.values())[-1]:5.2f}  {name}')
         if args.samples:
             watch_memory(folder, args.samples, args.workers)
 
 
-def write_dataset(folder):
-    """Blurred noise with polygons of thirty corners for objects."""
+def write_dataset(folder: Path) -> None:
+    """Write images of blurred noise, with polygons of thirty corners as objects."""
     rng = np.random.default_rng(0)
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for number in range(IMAGES):
         image = cv2.resize(rng.integers(0, 256, (HEIGHT // 8, WIDTH // 8, 3), np.uint8), (WIDTH, HEIGHT))
         images.append(dict(id=number, file_name=f'{number}.jpg', width=WIDTH, height=HEIGHT))
         for _ in range(OBJECTS):
-            reach = rng.uniform(20, 100, 2)
+            radii = rng.uniform(20, 100, 2)
             angles = np.linspace(0, 2 * np.pi, 30, endpoint=False)
-            corners = rng.uniform(reach, (WIDTH, HEIGHT) - reach) + reach * rng.uniform(0.6, 1, (30, 1)) * np.stack(
+            corners = rng.uniform(radii, (WIDTH, HEIGHT) - radii) + radii * rng.uniform(0.6, 1, (30, 1)) * np.stack(
                 [np.cos(angles), np.sin(angles)], 1)
             cv2.fillPoly(image, [corners.astype(int)], rng.integers(0, 256, 3).tolist())
             (x, y), (right, bottom) = corners.min(0), corners.max(0)
@@ -65,7 +72,7 @@ def write_dataset(folder):
     (folder / 'annotations.json').write_text(json.dumps(content))
 
 
-def our_batches(folder):
+def our_batches(folder: Path) -> 'Batches':
     from data.coco import CocoDataset
     from data.loader import Batches
     from model.config import preset
@@ -73,46 +80,44 @@ def our_batches(folder):
     return Batches(dataset, preset('resnet50dcn', num_classes=len(dataset.classes) + 1), BATCH)
 
 
-def our_samples(folder, matched):
-    """A callable that makes as many samples as there are images, and matches them with anchors or not."""
+def our_samples(folder: Path, matched: bool) -> Callable[[], object]:
+    """A callable that makes as many samples as there are images, matched with anchors or not."""
     from system.cpu import keep_memory
     cv2.setNumThreads(0)
     keep_memory()  # as worker processes do
     batches = our_batches(folder)
     if not matched:
-        batches.collate = lambda *_: None
+        setattr(batches, 'collate', lambda *_: None)  # noqa: B010  since mypy refuses to assign a method
     steps = iter(range(10 ** 9))
     return lambda: [batches[next(steps)] for _ in range(IMAGES // BATCH)]
 
 
-def public_samples(checkout, folder):
+def public_samples(checkout: str, folder: Path) -> Callable[[], object]:
     """The same for the public code."""
     open_public_code(checkout, 'resnet50dcn')
     import torch
-
-    from data.coco import COCODetection
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
-    dataset = COCODetection(str(folder), str(folder / 'annotations.json'), augmentation())
+    dataset = public_module('data.coco').COCODetection(str(folder), str(folder / 'annotations.json'), augmentation())
     return lambda: [dataset[index] for index in range(IMAGES)]
 
 
-def watch_memory(folder, samples, workers):
-    """Print the memory of this process and its workers, and samples a second, as batches are made."""
+def watch_memory(folder: Path, samples: int, workers: int) -> None:
+    """Print the memory of this process and its workers, and samples per second, as batches are made."""
     steps = samples // BATCH
-    began, seen = time.perf_counter(), []
+    began, measured = time.perf_counter(), []
     for step, _ in enumerate(our_batches(folder).prefetch(0, steps, workers), 1):
-        if step % (steps // TOLD) == 0:
+        if step % (steps // MEASUREMENTS) == 0:
             rate = step * BATCH / (time.perf_counter() - began)
-            seen.append((step * BATCH / 1000, megabytes()))
-            print(f'{step * BATCH:7d} samples  {rate:6.1f} a second by {workers} processes  {seen[-1][1]:7.1f} MB',
-                  flush=True)
-    later = np.array(seen[1:])  # what is kept from the start on is there by then
-    print(f'{np.polyfit(*later.T, 1)[0]:.2f} MB more every 1,000 samples')
+            measured.append((step * BATCH / 1000, megabytes()))
+            print(f'{step * BATCH:7d} samples  {rate:6.1f} per second in {workers} processes  '
+                  f'{measured[-1][1]:7.1f} MB', flush=True)
+    thousands, memory = np.array(measured[1:]).T  # without the first, by which memory is still being filled
+    print(f'{np.polyfit(thousands, memory, 1)[0]:.2f} MB more every 1,000 samples')
 
 
-def megabytes():
-    """Memory of this process and of those that it started, without what they share."""
+def megabytes() -> float:
+    """Memory of this process and its children, without what they share, in MiB."""
     import psutil
     this = psutil.Process()
     return sum(process.memory_full_info().uss for process in (this, *this.children())) / 2 ** 20

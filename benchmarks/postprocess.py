@@ -1,13 +1,14 @@
-"""Milliseconds from a network's raw outputs to 100 detections on a 640x480 image, and to their run lengths.
+"""Milliseconds from a network's outputs to 100 detections in a 640x480 image, and to their masks as RLE.
 
     python -m benchmarks.postprocess --public ../yolact    # beside the public code, which needs PyTorch
 """
 import argparse
+from collections.abc import Callable
 
 import numpy as np
 
-from benchmarks.public_code import CONFIGS, open_public_code
-from benchmarks.turns import take_turns
+from benchmarks.public_code import CONFIGS, open_public_code, public_module
+from benchmarks.turns import Contestants, take_turns
 from model.anchors import anchors
 from model.config import preset
 from tests.golden.golden_inputs import predictions
@@ -15,14 +16,15 @@ from tests.golden.golden_inputs import predictions
 HEIGHT, WIDTH = 480, 640
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--public', help='folder of a checkout of the public code to compare with')
     parser.add_argument('--backbone_name', choices=CONFIGS, default='resnet50',
-                        help='of YOLACT++, re-scoring, which is a network, takes part (default: %(default)s)')
+                        help='for YOLACT++ the time includes the mask-IoU net (default: %(default)s)')
     parser.add_argument('--rounds', type=int, default=20, help='(default: %(default)s)')
     args = parser.parse_args()
-    contestants = {('ours', kind): (ours, args.backbone_name, kind == 'RLE') for kind in ('detections', 'RLE')}
+    contestants: Contestants = {('ours', kind): (ours, args.backbone_name, kind == 'RLE')
+                                for kind in ('detections', 'RLE')}
     if args.public:
         contestants |= {('public code', kind): (public, args.public, args.backbone_name, kind == 'RLE')
                         for kind in ('detections', 'RLE')}
@@ -34,8 +36,8 @@ def main():
               f'{seconds[name, "RLE"] / seconds["ours", "RLE"]:5.1f}  {name}')
 
 
-def ours(backbone_name, encode):
-    """A callable that does it with our code."""
+def ours(backbone_name: str, encode: bool) -> Callable[[], object]:
+    """A callable that postprocesses with our code, and encodes the masks or not."""
     import paddle
 
     from model.boxes import decode
@@ -49,39 +51,39 @@ def ours(backbone_name, encode):
     offsets, network = paddle.to_tensor(made['loc']), Yolact(config)
     network.eval()
 
-    def work():
+    def work() -> object:
         boxes = decode(offsets, cells).numpy()
-        small = postprocess(boxes, made['conf'], made['mask'], made['proto'], (HEIGHT, WIDTH))
+        low_resolution = postprocess(boxes, made['conf'], made['mask'], made['proto'], (HEIGHT, WIDTH))
         if config.rescore_masks:
             with paddle.no_grad():
-                small = small.rescored(network.maskiou_net(paddle.to_tensor(small.pasted_masks())).numpy())
-        found = small.upsample()
+                mask_iou = network.maskiou_net(paddle.to_tensor(low_resolution.pasted_masks())).numpy()
+            low_resolution = low_resolution.rescored(mask_iou)
+        found = low_resolution.upsample()
         assert len(found) == 100
         return [found.rle(i) for i in range(len(found))] if encode else found
     return work
 
 
-def public(checkout, backbone_name, encode):
-    """A callable that does it with the public code."""
+def public(checkout: str, backbone_name: str, encode: bool) -> Callable[[], object]:
+    """The same with the public code."""
     config = open_public_code(checkout, backbone_name)
     config.mask_proto_debug = False  # its own eval.py sets that
     import torch
-    from layers.functions import Detect
-    from layers.output_utils import postprocess
     from pycocotools import mask as mask_api
-    from yolact import Yolact
+    postprocess = public_module('layers.output_utils').postprocess
     cells = torch.from_numpy(anchors(preset(backbone_name)))
     made = {name: torch.from_numpy(array) for name, array in
             predictions(len(cells), preset(backbone_name).prototype_size).items()}
     raw = {'priors': cells, **{name: array[None] for name, array in made.items()}}
-    find = Detect(config.num_classes, bkg_label=0, top_k=200, conf_thresh=0.05, nms_thresh=0.5)
-    find.use_fast_nms = True
-    network = Yolact()
+    detect = public_module('layers.functions').Detect(
+        config.num_classes, bkg_label=0, top_k=200, conf_thresh=0.05, nms_thresh=0.5)
+    detect.use_fast_nms = True
+    network = public_module('yolact').Yolact()
     network.eval()
 
     @torch.no_grad()
-    def work():
-        *_, masks = postprocess(find(raw, network), WIDTH, HEIGHT)
+    def work() -> object:
+        *_, masks = postprocess(detect(raw, network), WIDTH, HEIGHT)
         masks = masks.byte().numpy()
         assert len(masks) == 100
         return [mask_api.encode(np.asfortranarray(mask)) for mask in masks] if encode else masks

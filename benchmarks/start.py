@@ -1,4 +1,4 @@
-"""Seconds from the command to the image with masks: all of demo.py, on one image, by turns.
+"""Seconds from the command to the image with masks: all of demo.py, on one image, with each engine by turns.
 
     python -m benchmarks.start
 """
@@ -12,13 +12,13 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--model_path', default=ROOT / 'weights/shapes.pd')
     parser.add_argument('--image', default=ROOT / 'images/test/shapes_2000004.jpg')
     parser.add_argument('--rounds', type=int, default=5)
     args = parser.parse_args()
-    seconds = {'onnx': [], 'paddle': []}
+    seconds: dict[str, list[float]] = {'onnx': [], 'paddle': []}
     for _ in range(args.rounds + 1):
         for engine, times in seconds.items():
             times.append(demo(args, engine))
@@ -26,8 +26,8 @@ def main():
         print(f'{engine:<7}{min(others):5.2f} s; the first time {first:.2f} s')
 
 
-def demo(args, engine):
-    """Seconds that it takes."""
+def demo(args: argparse.Namespace, engine: str) -> float:
+    """Run demo.py. Returns the seconds that it takes."""
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
         subprocess.run([sys.executable, ROOT / 'demo.py', '--model_path', args.model_path, '--images', args.image,

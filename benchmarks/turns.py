@@ -1,19 +1,23 @@
-"""Timing things that cannot share a process, by turns, so that a busy machine is equally hard on all of them."""
+"""Timing contestants that cannot share a process, by turns, so that other load on the machine slows all alike."""
 import multiprocessing
 import time
+from collections.abc import Callable, Mapping, Sequence
+from multiprocessing.connection import Connection
+from typing import Any, TypeVar
 
-PAUSE = 0.5  # seconds before each turn: the threads of the one before it go on waiting for work for a while
+PAUSE = 0.5  # seconds before each turn, since threads of the contestant before it still wait for work by spinning
+
+Name = TypeVar('Name')
+Contestants = dict[Name, tuple[Any, ...]]  # of functions, each followed by its arguments
 
 
-def take_turns(contestants, rounds):
-    """The best time of each contestant.
+def take_turns(contestants: Mapping[Name, tuple[Any, ...]], rounds: int) -> dict[Name, float]:
+    """The best time of each contestant, in seconds.
 
     Args:
-        contestants: dict of names to tuples of a function, importable by name, and its arguments. Each is called once
-            in a process of its own, and returns a callable without arguments, which is timed.
-        rounds: how many times, after one time that does not count.
-    Returns:
-        dict of names to seconds.
+        contestants: by name a function, importable by name, and its arguments. Each is called once in a process of its
+            own, and returns a callable without arguments, which is timed.
+        rounds: how many times to time each, after a first time that does not count.
     """
     context = multiprocessing.get_context('spawn')
     pipes, processes = {}, []
@@ -31,9 +35,11 @@ def take_turns(contestants, rounds):
     return {name: min(seconds) for name, seconds in times.items()}
 
 
-def alone(function, *arguments):
-    """What a function, importable by name, returns in a process of its own, which is then killed: some libraries that
-    it may have loaded do not get on when they leave."""
+def in_new_process(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function, importable by name, returns in a process of its own.
+
+    The process is killed then, since some combinations of libraries crash when they are unloaded.
+    """
     context = multiprocessing.get_context('spawn')
     ours, theirs = context.Pipe()
     process = context.Process(target=_answer, args=(theirs, function, arguments), daemon=True)
@@ -45,18 +51,18 @@ def alone(function, *arguments):
         process.kill()
 
 
-def _answer(pipe, function, arguments):
+def _answer(pipe: Connection, function: Callable[..., Any], arguments: Sequence[Any]) -> None:
     pipe.send(function(*arguments))
     time.sleep(60)
 
 
-def _turn(pipe):
+def _turn(pipe: Connection) -> float:
     time.sleep(PAUSE)
     pipe.send(None)
     return pipe.recv()
 
 
-def _take_part(pipe, prepare, arguments):
+def _take_part(pipe: Connection, prepare: Callable[..., Callable[[], object]], arguments: Sequence[Any]) -> None:
     work = prepare(*arguments)
     while True:
         pipe.recv()

@@ -5,7 +5,7 @@ import numpy as np
 import psutil
 import pytest
 
-from benchmarks.memory import handles, predictions, samples
+from benchmarks.memory import open_files, predictions, samples
 from system.worker_pool import parallel_map
 
 
@@ -14,7 +14,7 @@ def test_open_files_do_not_grow_with_samples_or_predictions(tmp_path, work, numb
     if work == 'onnx':
         pytest.importorskip('onnxruntime')
     working = samples(tmp_path) if work == 'samples' else predictions(work)
-    seen = [handles() for _ in itertools.islice(working, number)]
+    seen = [open_files() for _ in itertools.islice(working, number)]
     working.close()
     assert min(seen[-number // 4:]) <= max(seen[:number // 4])  # a worker may just be reading an image
     assert not psutil.Process().children()
@@ -37,6 +37,6 @@ def test_neither_open_files_nor_processes_are_left_behind_however_an_iteration_e
                 list(work)
         else:
             assert len(list(work)) == 5
-        seen.append(handles())
+        seen.append(open_files())
     assert set(seen) == {seen[0]}
     assert not psutil.Process().children()
