@@ -1,6 +1,6 @@
-"""Turn the public PyTorch weights of YOLACT and YOLACT++ into a checkpoint of this project.
+"""Convert the public PyTorch weights of YOLACT and YOLACT++ to a checkpoint of this project.
 
-Also takes ImageNet weights of ResNet-50, ResNet-101 and DarkNet-53, and makes a backbone to train from.
+Also converts ImageNet weights of ResNet-50, ResNet-101 and DarkNet-53, to a backbone to train from.
 """
 import argparse
 import re
@@ -17,11 +17,14 @@ from model.config import PUBLISHED_SIZE, Config, preset
 from model.parameter_names import public_name
 from system.command import run
 from system.errors import UserError
+from system.messages import pluralize
 
 NETWORKS = ('resnet50dcn', 'resnet101dcn', 'resnet50', 'resnet101', 'darknet53')
-ANCHORS = {'coco': {}, 'pascal': dict(anchor_sizes=(32, 64, 128, 256, 512), square_anchors=False)}
-MOST_NUMBERS = 10 ** 8  # in a tensor, which may claim more than its file holds; no network here has a tenth
-LEFT_OUT = {
+ANCHORS: dict[str, dict[str, Any]] = {
+    'coco': {}, 'pascal': dict(anchor_sizes=(32, 64, 128, 256, 512), square_anchors=False),
+}
+MAX_TENSOR_SIZE = 10 ** 8  # numbers; a damaged file may claim more than it holds. No network here has a tenth of this
+UNUSED = {  # patterns of the names of tensors that are left out, by the reason
     'batch counters of batch norm, which nothing uses': r'\.num_batches_tracked$',
     "second copies of the backbone's layers, from old versions": r'^backbone\.layer\d\.',
     'pyramid levels above P7, from old versions, never used': r'^fpn\.downsample_layers\.([2-9]|\d\d)',
@@ -33,7 +36,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog='Needs PyTorch: pip install -r requirements-convert.txt\n'
-               'The file is loaded as tensors alone; code that it may hold is not run.\n\n'
+               'The file is loaded as tensors only; code in it is not run.\n\n'
                'Examples:\n'
                '  python 1_pytorch2paddle.py yolact_plus_resnet50_54_800000.pth\n'
                '  python 1_pytorch2paddle.py yolact_im700_54_800000.pth --out pretrained_im700\n'
@@ -43,21 +46,21 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
                         help='.pth file: a state dict of the public YOLACT code, or ImageNet weights of '
                         'torchvision (ResNet) or of the public YOLACT code (DarkNet)')
     parser.add_argument('--out', metavar='FOLDER',
-                        help='what to write; only a converted checkpoint is replaced there (default: '
+                        help='folder to write; only a converted checkpoint is replaced there (default: '
                         'pretrained_NETWORK, or backbone_NETWORK of an ImageNet file)')
     parser.add_argument('--backbone_name', choices=NETWORKS,
-                        help='the network (default: recognised; an ImageNet ResNet becomes the deformable '
-                        'one of YOLACT++, its offsets starting at zero)')
-    detector = parser.add_argument_group('what the weights do not tell (not for an ImageNet file)')
+                        help='the network (default: recognised; an ImageNet ResNet becomes the one of YOLACT++, '
+                        'with deformable convolutions whose offsets start at zero)')
+    detector = parser.add_argument_group('what the weights do not say (not for an ImageNet file)')
     detector.add_argument('--classes', metavar='NAMES',
                           help='text file in UTF-8, a class name on each line in the order of training, whose ids '
                           'count from 1; or a .json file of annotations, whose categories are taken in the order of '
                           "their ids (default: COCO's if there are 80 classes)")
     detector.add_argument('--input_size', type=int, metavar='PIXELS',
-                          help='side of the input that it was trained with (default: 400 or 700 if im400 or '
-                          f"im700 is in the file's name, otherwise {PUBLISHED_SIZE})")
+                          help='side of the input in pixels, as the network was trained (default: 400 or 700 if im400 '
+                          f"or im700 is in the file's name, otherwise {PUBLISHED_SIZE})")
     detector.add_argument('--anchors', choices=ANCHORS,
-                          help='anchors that it was trained with; pascal: 32 to 512 pixels, not square, as '
+                          help='anchors, as the network was trained; pascal: 32 to 512 pixels, not square, as '
                           'yolact_resnet50_pascal has them (default: pascal if that is in the file\'s name, '
                           'otherwise coco)')
     return parser.parse_args(argv)
@@ -71,57 +74,56 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def convert(args: argparse.Namespace) -> None:
-    """Read, convert and write, and say what was done."""
-    state = read_state(args.path)
-    try:
-        checkpoint, left_out = checkpoint_of(state, args)
-    except ValueError as error:  # a config or classes that cannot be
-        raise UserError(f'{args.path}: {error}; correct the flags') from None
+    """Read, convert and write a file, and print what was done.
+
+    Raises:
+        UserError: the file, or the file of class names, cannot be used, or there is something else in the way.
+        OSError: a file cannot be read or written.
+    """
+    checkpoint, left_out = checkpoint_of(read_state(args.path), args)
     kind = 'backbone' if checkpoint.backbone_only else 'pretrained'
     out = Path(args.out or f'{kind}_{checkpoint.config.backbone_name}')
     if out.exists() and not is_converted(out):
-        raise UserError(f'{out}: is there and is no converted checkpoint; choose another --out')
+        raise UserError(f'{out}: exists and is no converted checkpoint; choose another --out')
     save_checkpoint(out, checkpoint)
     report(args.path, checkpoint, left_out, out)
 
 
 def checkpoint_of(state: dict[str, np.ndarray], args: argparse.Namespace) -> tuple[Checkpoint, dict[str, list[str]]]:
-    """Recognise, rename and check.
+    """Recognise the network, check its tensors, and rename them.
 
     Args:
         state: float32 arrays by public name.
         args: of the command line.
     Returns:
-        `Checkpoint`, and the names that were left out, a list for each reason.
+        `Checkpoint`, and the names of tensors that were left out by the reason, as of `split_unused`.
     Raises:
-        ValueError: the tensors are not exactly those of a network known here, or do not go with args.
+        UserError: the tensors are not exactly those of a network known here, or do not go with args.
     """
     if not any(name.startswith('backbone.') for name in state):
         state = as_backbone(state)
-    state, left_out = sort_out(state)
+    state, left_out = split_unused(state)
     backbone_only = all(name.startswith('backbone.') for name in state)
     name = args.backbone_name or recognise(state, backbone_only)
     if name is None:
-        raise UserError(f'{args.path}: of no network known here; those are {", ".join(NETWORKS)}')
+        raise UserError(f'{args.path}: of no network known here; those are {", ".join(NETWORKS)}; take a file of one')
     if backbone_only:
         check_backbone_arguments(args)
         config, classes = preset(name), None
     else:
-        config, classes = describe(state, name, args)
+        config, classes = config_and_classes(state, name, args)
     shapes = shapes_of(config, backbone_only)
     if backbone_only:
-        state = still_offsets(shapes) | state
+        state = zero_offsets(shapes) | state
     tensors = rename(state, shapes, f'{args.path}: taken for {name}, but')
     return Checkpoint(config, classes, tensors, backbone_only=backbone_only), left_out
 
 
 def read_state(path: str) -> dict[str, np.ndarray]:
-    """The tensors of a PyTorch file. Code that it may hold is not run.
+    """The tensors of a PyTorch file by name, as float32 arrays. Code in the file is not run.
 
     Args:
         path: a saved state dict, perhaps inside a dict as 'state_dict' or 'model', perhaps of DataParallel.
-    Returns:
-        dict of float32 arrays by name.
     Raises:
         UserError: PyTorch is not installed, or the file holds anything but tensors by name.
         OSError: the file cannot be read.
@@ -142,36 +144,30 @@ def read_state(path: str) -> dict[str, np.ndarray]:
             isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in state.items())):
         raise UserError(f'{path}: not a state dict, which is tensors by name; save model.state_dict()')
     for name, tensor in state.items():
-        if tensor.layout != torch.strided or tensor.is_meta or tensor.numel() > MOST_NUMBERS:
+        special = tensor.is_meta or tensor.is_quantized or tensor.is_complex() or tensor.is_neg()
+        if special or tensor.layout != torch.strided or tensor.numel() > MAX_TENSOR_SIZE:
             raise UserError(f'{path}: refused: {name} is no plain tensor; save model.state_dict()')
     return {name.removeprefix('module.'): tensor.detach().float().numpy() for name, tensor in state.items()}
 
 
 def as_backbone(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """ImageNet weights under the names that the network's backbone gives them: layer1 is its layers.0."""
+    """ImageNet weights by the names that they have in the network's backbone, where layer1 is layers.0."""
     return {'backbone.' + re.sub(r'^layer(\d)', lambda found: f'layers.{int(found[1]) - 1}', name): tensor
             for name, tensor in state.items()}
 
 
-def sort_out(state: dict[str, Any]) -> tuple[dict[str, Any], dict[str, list[str]]]:
-    """What to take, and what has no place in the network and is known not to matter.
-
-    Args:
-        state: anything by name.
-    Returns:
-        The part to take, and the names that are left out, a list for each reason.
-    """
-    left_out = {reason: [name for name in state if re.search(pattern, name)]
-                for reason, pattern in LEFT_OUT.items()}
-    gone = {name for names in left_out.values() for name in names}
-    return ({name: tensor for name, tensor in state.items() if name not in gone},
-            {reason: names for reason, names in left_out.items() if names})
+def split_unused(state: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, list[str]]]:
+    """The tensors that may be of the network, and the names of those that are known to be unused, by the reason."""
+    unused = {reason: [name for name in state if re.search(pattern, name)] for reason, pattern in UNUSED.items()}
+    all_unused = {name for names in unused.values() for name in names}
+    return ({name: tensor for name, tensor in state.items() if name not in all_unused},
+            {reason: names for reason, names in unused.items() if names})
 
 
 def recognise(names: Collection[str], backbone_only: bool) -> str | None:
-    """Which network its tensors' names belong to: one of `NETWORKS`, or None.
+    """The network that tensors with these names belong to: one of `NETWORKS`, or None.
 
-    A ResNet backbone alone may be of two; it is taken for the deformable one.
+    A ResNet backbone alone may belong to two; it is taken for the one with deformable convolutions.
     """
     if 'backbone._preconv.0.weight' in names:
         return 'darknet53'
@@ -182,43 +178,48 @@ def recognise(names: Collection[str], backbone_only: bool) -> str | None:
 
 
 def check_backbone_arguments(args: argparse.Namespace) -> None:
+    """Raises a UserError for flags that only a whole network takes."""
     for flag in ('classes', 'input_size', 'anchors'):
         if getattr(args, flag) is not None:
             raise UserError(f'{args.path}: only a backbone, for networks of any --{flag}; leave it out')
 
 
-def describe(state: dict[str, np.ndarray], name: str, args: argparse.Namespace) -> tuple[Config, Classes]:
+def config_and_classes(state: dict[str, np.ndarray], name: str,
+                       args: argparse.Namespace) -> tuple[Config, Classes]:
     """The `Config` of a whole network, and its `Classes`.
 
     Raises:
-        ValueError: the arguments or the file of names do not go with it.
+        UserError: no such network is possible, or the flags or the file of class names do not go with it.
     """
     if 'semantic_seg_conv.bias' not in state:
-        raise UserError(f'{args.path}: lacks semantic_seg_conv.bias, which tells the number of classes')
-    classes = name_classes(state['semantic_seg_conv.bias'].size, args.path, args.classes)
+        raise UserError(f'{args.path}: lacks semantic_seg_conv.bias, whose size is the number of classes; '
+                        'save the whole model.state_dict()')
+    num_classes = state['semantic_seg_conv.bias'].size
     size = published_size(args.path) if args.input_size is None else args.input_size
     anchors = args.anchors or ('pascal' if 'pascal' in Path(args.path).stem else 'coco')
-    return preset(name, num_classes=len(classes) + 1, input_size=size, **ANCHORS[anchors]), classes
+    try:
+        config = preset(name, num_classes=num_classes + 1, input_size=size, **ANCHORS[anchors])
+    except ValueError as error:  # the size, or the number of classes
+        raise UserError(f'{args.path}: {error}; correct --input_size, or take another file') from None
+    return config, classes_of(num_classes, args.path, args.classes)
 
 
 def published_size(path: str) -> int:
-    """Input size by the name of a published file, in pixels."""
+    """Input size in pixels, by the name of a published file."""
     found = re.search('im(400|700)', Path(path).stem)
     return int(found[1]) if found else PUBLISHED_SIZE
 
 
-def name_classes(count: int, path: str, names_path: str | None = None) -> Classes:
-    """The classes of a network.
+def classes_of(count: int, path: str, names_path: str | None = None) -> Classes:
+    """The `Classes` of a network.
 
     Args:
-        count: how many it has, without background.
+        count: how many it has, without background, at least 1.
         path: its file, for messages.
         names_path: text file in UTF-8, a name on each line, or a COCO-style annotation file (.json); None if they are
             COCO's.
-    Returns:
-        `Classes`.
     Raises:
-        UserError: there are more or fewer names.
+        UserError: there are more or fewer names, or their file is wrong.
         OSError: the file of names cannot be read.
     """
     if names_path is None:
@@ -228,12 +229,13 @@ def name_classes(count: int, path: str, names_path: str | None = None) -> Classe
         return COCO
     names, ids = read_names(names_path)
     if len(names) != count:
-        raise UserError(f'{names_path}: {len(names)} names, but {path} has {count} classes')
+        raise UserError(f'{names_path}: {pluralize(len(names), "name")}, but {path} has {pluralize(count, "class")}; '
+                        'give a file with a name for each')
     return Classes(tuple(names), tuple(ids))
 
 
 def read_names(path: str) -> tuple[Sequence[str], Sequence[int]]:
-    """Names and ids in a text file or an annotation file. Errors as of `name_classes`."""
+    """Names and ids in a text file or an annotation file. Errors as of `classes_of`."""
     if Path(path).suffix == '.json':
         try:
             classes = read_classes(records_of(parse(Path(path)), 'categories'))
@@ -248,38 +250,37 @@ def read_names(path: str) -> tuple[Sequence[str], Sequence[int]]:
     return names, range(1, len(names) + 1)
 
 
-def still_offsets(shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
-    """What ImageNet weights lack for deformable convolution, as it starts in training: all zeros.
+def zero_offsets(shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    """The parameters of deformable convolution that ImageNet weights lack, as training initialises them: zeros.
 
-    The weight of each tap is then sigmoid(0), which halves the convolution; batch norm follows it.
+    The mask of each tap is then sigmoid(0) = 0.5, which halves the output; batch norm follows it.
     """
     return {name: np.zeros(shape, np.float32) for name, shape in shapes.items()
             if re.search(r'\.conv2\.(bias$|conv_offset_mask\.)', name)}
 
 
 def shapes_of(config: Config, backbone_only: bool) -> dict[str, tuple[int, ...]]:
-    """The shapes of a network's tensors by name, or of its backbone's alone."""
+    """The shapes of a network's tensors, or only of its backbone's, by our name."""
     import paddle
 
     from model.yolact import Yolact
     paddle.device.set_device('cpu')
-    with paddle.LazyGuard():  # no values, which take seconds to draw
+    with paddle.LazyGuard():  # no initial values, which take seconds to draw
         network = Yolact(config)
     return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()
             if not backbone_only or name.startswith('backbone.')}
 
 
-def rename(state: dict[str, np.ndarray], shapes: dict[str, tuple[int, ...]], complaint: str) -> dict[str, np.ndarray]:
-    """The tensors under the names of our network.
+def rename(state: dict[str, np.ndarray], shapes: dict[str, tuple[int, ...]],
+           error_prefix: str) -> dict[str, np.ndarray]:
+    """The tensors by our name, after checking that they are exactly those of the network.
 
     Args:
         state: arrays by public name.
-        shapes: of all that the network has, by our name.
-        complaint: how an error begins.
-    Returns:
-        dict of arrays by our name.
+        shapes: of all tensors that the network has, by our name.
+        error_prefix: how an error begins.
     Raises:
-        UserError: there are others than the network has, or they have other shapes.
+        UserError: a tensor is missing, too many, or of another shape.
     """
     public = {name: public_name(name) for name in shapes}
     problems = {
@@ -291,16 +292,17 @@ def rename(state: dict[str, np.ndarray], shapes: dict[str, tuple[int, ...]], com
     found = [f'{problem} {", ".join(names[:3])} ({len(names)} in all)'
              for problem, names in problems.items() if names]
     if found:
-        raise UserError(f'{complaint} {"; ".join(found)}')
+        raise UserError(f'{error_prefix} {"; ".join(found)}; name the right --backbone_name, or take another file')
     return {ours: state[name] for ours, name in public.items()}
 
 
 def is_converted(folder: Path) -> bool:
-    """Whether a folder is what this script writes, with nothing beside it that would be lost."""
+    """Whether a folder holds exactly the files that this script writes, so that nothing else would be lost."""
     return folder.is_dir() and {path.name for path in folder.iterdir()} == {META, MODEL}
 
 
 def report(path: str, checkpoint: Checkpoint, left_out: dict[str, list[str]], out: Path) -> None:
+    """Print what was converted and left out, and the command to go on with."""
     config, classes = checkpoint.config, checkpoint.classes
     kind = 'YOLACT++' if config.rescore_masks else 'YOLACT'
     if classes is None:
