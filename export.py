@@ -1,9 +1,10 @@
-"""A checkpoint in the form that others take: ONNX, Paddle Inference, or itself at a quarter of the size.
+"""Export a checkpoint to ONNX, to Paddle Inference, or to a checkpoint of a quarter of the size.
 
     python export.py --model_path weights/step0010000-ep003-loss5.715.pd
 """
 import argparse
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -25,12 +26,12 @@ SUFFIXES = {'onnx': '.onnx', 'paddle': '_paddle', 'half': '_half.pd'}
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description='Export a checkpoint, after a look whether the exported network gives what Paddle gives.\n\n'
-                    "  onnx     X.onnx: images of the network's size, float32 [n, size, size, 3], BGR, 0 to 255,\n"
-                    '           to boxes, scores, coefficients and prototypes; and X_mask_iou.onnx, which re-scores\n'
-                    '           masks. docs/deployment.md has a program that needs nothing else.\n'
-                    '  paddle   a folder of the same for Paddle Inference\n'
-                    '  half     a checkpoint of the weights alone in half precision, to predict with or to finetune',
+        description='Export a checkpoint. An exported network is compared with Paddle on an image first.\n\n'
+                    "  onnx     X.onnx: from images at the network's input size, float32 [n, size, size, 3], BGR,\n"
+                    '           0 to 255, to boxes, scores, coefficients and prototypes; and X_mask_iou.onnx, the\n'
+                    '           mask-IoU net of YOLACT++. docs/deployment.md has a program that uses them.\n'
+                    '  paddle   a folder with the same for Paddle Inference\n'
+                    '  half     a checkpoint of only the weights, in half precision, to predict with or to finetune',
         epilog='examples:\n'
                '  python export.py --model_path weights/step0010000-ep003-loss5.715.pd --out mine.onnx\n'
                '  python demo.py --model_path mine.onnx')
@@ -39,29 +40,29 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--out', type=nonempty_path,
                         help='what to write (default: beside the checkpoint, X.onnx, X_paddle or X_half.pd)')
     parser.add_argument('--with_nms', action='store_true',
-                        help='put Fast NMS into the network too: it then gives the 100 best boxes of each image, '
+                        help='append Fast NMS to the network, which then outputs the 100 best boxes of each image, '
                              'with classes, scores and coefficients (default: off)')
     parser.add_argument('--winograd', action='store_true',
-                        help="for ONNX Runtime on a CPU: large 3x3 convolutions in Winograd's way, which takes a fifth "
-                             'less time and makes the file larger (default: off)')
+                        help='for ONNX Runtime on a CPU: compute large 3x3 convolutions as Winograd convolutions, '
+                             'which takes a fifth less time and makes the file larger (default: off)')
     parser.add_argument('--picture', action=Renamed, const='--image')
     parser.add_argument('--image', type=nonempty_path, default=Path(__file__).parent / 'images/test/shapes_2000004.jpg',
-                        help='image to compare the networks on (default: one of images/test)')
+                        help='image to compare with Paddle on (default: one of images/test)')
     args = parser.parse_args(argv)
     if args.winograd and args.format != 'onnx':
-        parser.error('--winograd goes with --format onnx alone')
+        parser.error('--winograd goes only with --format onnx')
     if args.with_nms and args.format == 'half':
-        parser.error('a checkpoint has no NMS inside; --with_nms goes with the other formats')
+        parser.error('--with_nms goes only with --format onnx and --format paddle')
     return args
 
 
 def main(argv: list[str] | None = None) -> int:
     """Write the files. Returns the exit status."""
     args = parse_arguments(argv)
-    place = Path(os.path.abspath(args.model_path))
-    out = Path(os.path.abspath(args.out or place.parent / (place.stem + SUFFIXES[args.format])))
+    checkpoint_path = Path(os.path.abspath(args.model_path))
+    out = Path(os.path.abspath(args.out or checkpoint_path.parent / (checkpoint_path.stem + SUFFIXES[args.format])))
     if args.format == 'onnx' and out.suffix != '.onnx':
-        raise UserError(f'{out}: is to end in .onnx, by which the scripts know it; name another --out')
+        raise UserError(f'{out}: must end in .onnx, by which the scripts recognise it; name another --out')
     if args.format != 'onnx' and out.exists():
         raise UserError(f'{out}: exists; remove it or name another --out')
     checkpoint = load_checkpoint(args.model_path)
@@ -75,37 +76,40 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def write_onnx(args: argparse.Namespace, checkpoint: Checkpoint, out: Path) -> list[Path]:
-    """Writes ONNX files. Returns their paths."""
-    paths = out, mask_iou_net_path(out)
-    image = prepared(args.image, checkpoint.config.input_size)
-    contents = to_onnx(checkpoint, args.model_path, image, args.with_nms, args.winograd)
-    written = [(path, content) for path, content in zip(paths, contents) if content is not None]
-    for path, content in written:
+    """Write ONNX files. Returns their paths."""
+    image = read_input(args.image, checkpoint.config.input_size)
+    files = to_onnx(checkpoint, args.model_path, image, args.with_nms, args.winograd)
+    contents = {out: files.network}
+    if files.mask_iou_net is not None:
+        contents[mask_iou_net_path(out)] = files.mask_iou_net
+    for path, content in contents.items():
         with replacing(path, 'wb') as file:
             file.write(content)
-    if len(written) < len(paths):
-        mask_iou_net_path(out).unlink(missing_ok=True)  # of another network, which had this name
-    return [path for path, _ in written]
+    if files.mask_iou_net is None:
+        mask_iou_net_path(out).unlink(missing_ok=True)  # of an earlier network of this name
+    return list(contents)
 
 
 def write_paddle(args: argparse.Namespace, checkpoint: Checkpoint, out: Path) -> list[Path]:
-    """Writes a folder for Paddle Inference. Returns its path."""
-    to_paddle(checkpoint, args.model_path, out, prepared(args.image, checkpoint.config.input_size), args.with_nms)
+    """Write a folder for Paddle Inference. Returns its path."""
+    to_paddle(checkpoint, args.model_path, out, read_input(args.image, checkpoint.config.input_size), args.with_nms)
     return [out]
 
 
 def write_half(args: argparse.Namespace, checkpoint: Checkpoint, out: Path) -> list[Path]:
-    """Writes a smaller checkpoint. Returns its path."""
+    """Write a checkpoint in half precision. Returns its path."""
     save_checkpoint(out, halve(checkpoint))
     return [out]
 
 
-def prepared(path: Path, size: int) -> np.ndarray:
-    """An image as the network takes it, float32 [size, size, 3]."""
+def read_input(path: Path, size: int) -> np.ndarray:
+    """An image at the network's input size, float32 [size, size, 3], BGR, 0 to 255."""
     return cv2.resize(read_image(path).astype(np.float32), (size, size), interpolation=cv2.INTER_LINEAR)
 
 
-EXPORTERS = {'onnx': write_onnx, 'paddle': write_paddle, 'half': write_half}
+EXPORTERS: dict[str, Callable[[argparse.Namespace, Checkpoint, Path], list[Path]]] = {
+    'onnx': write_onnx, 'paddle': write_paddle, 'half': write_half,
+}
 
 
 if __name__ == '__main__':

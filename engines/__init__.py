@@ -1,2 +1,2 @@
-"""What computes a trained network: ONNX Runtime, Paddle or OpenVINO."""
+"""Engines, which run a trained network: ONNX Runtime, OpenVINO or Paddle."""
 import system  # noqa: F401  which sets up the CPU before Paddle is imported

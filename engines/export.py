@@ -1,4 +1,4 @@
-"""A checkpoint as files that run elsewhere: ONNX, or Paddle Inference. Each is tried before it is handed out."""
+"""Exporting a checkpoint to ONNX or Paddle Inference. What is exported is compared with Paddle before it is kept."""
 import contextlib
 import dataclasses
 import hashlib
@@ -8,32 +8,36 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from engines.errors import EngineError
-from engines.onnx_engine import IMAGES, MASK_IOU, MASKS, open_session
+from engines.onnx_engine import IMAGES, MASK_IOU, MASKS, OnnxFiles, open_session
 from model.checkpoint import Checkpoint, restore
 from system.files import replacing_folder
 
+if TYPE_CHECKING:
+    from onnx import GraphProto
+    from paddle.nn import Layer
+
 OPSET = 19  # the first with DeformConv
-TOLERANCE = 1e-4  # of an output's range, against Paddle's
+TOLERANCE = 1e-4  # largest difference from Paddle, as a share of an output's range
 
 
-class Part(NamedTuple):
-    """A layer to export.
+class ExportedLayer(NamedTuple):
+    """A layer to export, with a sample to check the exported layer on.
 
     Attributes:
-        layer: Paddle's.
-        input: name of its input.
-        sample: an input.
-        expected: outputs for it.
-        outputs: their names.
+        layer: `nn.Layer` with one input.
+        input: name of the input.
+        sample: values of the input, for two images or masks.
+        expected: the layer's outputs for the sample.
+        outputs: names of the outputs.
     """
-    layer: Any
+    layer: 'Layer'
     input: str
     sample: np.ndarray
     expected: list[np.ndarray]
@@ -41,54 +45,55 @@ class Part(NamedTuple):
 
 
 def to_onnx(checkpoint: Checkpoint, path: str | Path, image: np.ndarray | None = None, with_nms: bool = False,
-            winograd: bool = False) -> tuple[bytes, bytes | None]:
-    """The network of a checkpoint as ONNX. The config and the classes are in its metadata, as JSON.
+            winograd: bool = False) -> OnnxFiles:
+    """The network of a checkpoint as ONNX, with `metadata_of` it.
 
     Args:
-        checkpoint: `Checkpoint`.
+        checkpoint: `Checkpoint` of a whole network.
         path: where it came from, for messages.
-        image: float32 [size, size, 3], BGR, 0 to 255, to try it on; None for noise.
-        with_nms: whether Fast NMS is a part of it.
-        winograd: whether 3×3 convolutions are to be as of `WinogradConv`, which suits ONNX Runtime on a CPU.
-    Returns:
-        bytes of the network, from float32 [n, size, size, 3] to what `Exported` returns; and of the net that re-scores
-        masks, from float32 [n, 1, h, w] to [n, classes], or None where there is none.
+        image: float32 [size, size, 3], BGR, 0 to 255, to compare with Paddle on; None for noise.
+        with_nms: append Fast NMS to the network.
+        winograd: use `WinogradConv` for large 3×3 convolutions, which makes ONNX Runtime faster on a CPU.
     Raises:
-        UserError: it is not a whole network.
-        EngineError: an output is not what it is in Paddle.
-        EngineError: there is nothing to convert or to try it with.
+        UserError: the checkpoint's tensors are not those of its network.
+        EngineError: a package for the conversion is missing, or an output differs from Paddle's.
     """
-    _look_for_converter()
-    parts = _parts(checkpoint, path, image, with_nms, winograd)
-    made = [_as_onnx(part, metadata_of(checkpoint)) for part in parts]
-    return made[0], made[1] if len(made) > 1 else None
+    _check_converter()
+    metadata = metadata_of(checkpoint)
+    network, *mask_iou_net = (_convert_to_onnx(layer, metadata)
+                              for layer in _layers_of(checkpoint, path, image, with_nms, winograd))
+    return OnnxFiles(network, mask_iou_net[0] if mask_iou_net else None)
 
 
 def to_paddle(checkpoint: Checkpoint, path: str | Path, folder: str | Path, image: np.ndarray | None = None,
               with_nms: bool = False) -> None:
-    """The network of a checkpoint for Paddle Inference: the files network.* in a folder, which is made, and about.json.
+    """Write the network of a checkpoint for Paddle Inference.
 
-    The net that re-scores masks is in mask_iou.*. Arguments and errors as of `to_onnx`, and
+    The folder holds the network as network.*, the mask-IoU net as mask_iou.*, and `metadata_of` it in about.json.
+
+    Args:
+        folder: to create or to replace.
+        checkpoint, path, image, with_nms: as of `to_onnx`.
     Raises:
-        OSError: they cannot be written. There is no folder then.
+        UserError, EngineError: as of `to_onnx`. The folder is not created or replaced.
+        OSError: the folder cannot be written. It is not created or replaced.
     """
     import paddle
-    parts = _parts(checkpoint, path, image, with_nms)
-    with replacing_folder(folder) as made:
-        for stem, part in zip(('network', 'mask_iou'), parts):
+    with replacing_folder(folder) as part:
+        for stem, layer in zip(('network', 'mask_iou'), _layers_of(checkpoint, path, image, with_nms)):
             try:
-                with _quiet():
-                    _save(part, str(made / stem))
-                    found = _run(paddle.jit.load(str(made / stem)), part.sample)
-            except RuntimeError as error:  # Paddle overlooks a full disk when it writes
+                with _silenced():
+                    _save_for_inference(layer, str(part / stem))
+                    outputs = _run(paddle.jit.load(str(part / stem)), layer.sample)
+            except RuntimeError as error:  # Paddle reports no error when the disk is full
                 raise EngineError(f'{folder}: cannot be read again as it was written ({str(error).strip()[-100:]!r}); '
                                   'is the disk full?') from None
-            _compare(found, part)
-        (made / 'about.json').write_text(json.dumps(metadata_of(checkpoint)), 'ascii')
+            compare_with_paddle(outputs, layer)
+        (part / 'about.json').write_text(json.dumps(metadata_of(checkpoint)), 'ascii')
 
 
 def metadata_of(checkpoint: Checkpoint) -> dict[str, str]:
-    """The config and the classes of a checkpoint, each as JSON, and a sum over its weights, which tells it apart."""
+    """Metadata of an exported network: 'config' and 'classes' as JSON, and 'weights', a SHA-256 over the tensors."""
     assert checkpoint.classes is not None  # of a whole network
     weights = hashlib.sha256()
     for name, tensor in sorted(checkpoint.tensors.items()):
@@ -98,17 +103,38 @@ def metadata_of(checkpoint: Checkpoint) -> dict[str, str]:
             'classes': json.dumps(dataclasses.asdict(checkpoint.classes)), 'weights': weights.hexdigest()}
 
 
-def _parts(checkpoint: Checkpoint, path: str | Path, image: np.ndarray | None, with_nms: bool,
-           winograd: bool = False) -> Iterator[Part]:
-    """What there is to export: layers, names and samples of what they take, what they make of these, and its names."""
-    from engines.exported_network import Exported, fold_batch_norm  # imports Paddle, as all do that only export
+def compare_with_paddle(outputs: Sequence[np.ndarray], layer: ExportedLayer) -> None:
+    """Check the outputs of an exported layer for its sample.
+
+    Raises:
+        EngineError: one differs from Paddle's by more than `TOLERANCE`.
+    """
+    found, expected = (dict(zip(layer.outputs, arrays, strict=True)) for arrays in (outputs, layer.expected))
+    if 'classes' in expected:  # after NMS: detections with nearly equal scores may be in any order
+        scores = np.pad(expected['scores'], ((0, 0), (1, 1)), constant_values=np.inf)
+        apart = np.abs(scores[:, 1:] - scores[:, :-1]) > TOLERANCE
+        comparable = apart[:, 1:] & apart[:, :-1]
+        for name in ('boxes', 'classes', 'coefficients'):
+            found[name], expected[name] = found[name][comparable], expected[name][comparable]
+    for name in layer.outputs:
+        difference = np.abs(found[name] - expected[name]).max(initial=0)
+        extent = expected[name].max(initial=0) - expected[name].min(initial=0)
+        if not difference <= TOLERANCE * extent:  # nor if it is NaN
+            raise EngineError(f'the exported network gives other {name} than Paddle, by {difference:.2g} in a range '
+                              f'of {extent:.2g}')
+
+
+def _layers_of(checkpoint: Checkpoint, path: str | Path, image: np.ndarray | None, with_nms: bool,
+               winograd: bool = False) -> Iterator[ExportedLayer]:
+    """The layers of a checkpoint to export: the network, and its mask-IoU net if it has one."""
+    from engines.exported_network import ExportedNetwork, fold_batch_norm  # these import Paddle
     from engines.winograd import use_winograd
     from model.yolact import Yolact
     config, rng = checkpoint.config, np.random.default_rng(0)
     network = Yolact(config)
     restore(network, checkpoint, path)
     network.eval()
-    layer = Exported(network, with_nms)
+    layer = ExportedNetwork(network, with_nms)
     if image is None:
         image = rng.uniform(0, 255, (config.input_size, config.input_size, 3)).astype(np.float32)
     images = np.stack([image, image[:, ::-1]])
@@ -116,13 +142,14 @@ def _parts(checkpoint: Checkpoint, path: str | Path, image: np.ndarray | None, w
     fold_batch_norm(network)
     if winograd:
         use_winograd(network)
-    yield Part(layer, IMAGES, images, expected, layer.outputs)
+    yield ExportedLayer(layer, IMAGES, images, expected, layer.outputs)
     if config.rescore_masks:
         masks = rng.random((2, 1, config.prototype_size, config.prototype_size), np.float32)
-        yield Part(network.maskiou_net, MASKS, masks, _run(network.maskiou_net, masks), (MASK_IOU,))
+        yield ExportedLayer(network.maskiou_net, MASKS, masks, _run(network.maskiou_net, masks), (MASK_IOU,))
 
 
-def _look_for_converter() -> None:
+def _check_converter() -> None:
+    """Raises an EngineError unless the packages that the conversion needs are installed."""
     for package in ('onnxruntime', 'onnx', 'paddle2onnx'):
         if importlib.util.find_spec(package) is None:
             raise EngineError(f'{package} is not installed; pip install -r requirements.txt')
@@ -131,56 +158,47 @@ def _look_for_converter() -> None:
         raise EngineError(f'paddle2onnx {version} knows no deformable convolution; it takes Paddle 3 and paddle2onnx 2')
 
 
-def _as_onnx(part: Part, properties: dict[str, str]) -> bytes:
-    """A layer as ONNX, for any batch size, compared with Paddle on the sample."""
+def _convert_to_onnx(layer: ExportedLayer, metadata: dict[str, str]) -> bytes:
+    """A layer as ONNX, for any batch size, after comparing it with Paddle."""
     import onnx
     import paddle2onnx
-    with tempfile.TemporaryDirectory() as folder, _quiet():
+    with tempfile.TemporaryDirectory() as folder, _silenced():
         stem = os.path.join(folder, 'network')
-        _save(part, stem)
+        _save_for_inference(layer, stem)
         program, = (str(path) for path in Path(folder).iterdir() if path.suffix in ('.json', '.pdmodel'))
-        # Its default tool to optimise with installs packages of its own accord.
+        # Its default optimize_tool installs packages without asking.
         paddle2onnx.export(program, stem + '.pdiparams', stem + '.onnx', opset_version=OPSET, optimize_tool='None')
         model = onnx.load(stem + '.onnx')
-    _mend(model.graph)
-    _describe_outputs(model.graph, dict(zip(part.outputs, part.expected, strict=True)))
-    onnx.helper.set_model_props(model, properties)
-    made = model.SerializeToString()
-    _compare(open_session(made).run(list(part.outputs), {part.input: part.sample}), part)
-    return made
+    _fix_conversion(model.graph)
+    _describe_outputs(model.graph, dict(zip(layer.outputs, layer.expected, strict=True)))
+    onnx.helper.set_model_props(model, metadata)
+    content = model.SerializeToString()
+    try:
+        session = open_session(content)
+    except ValueError as error:
+        raise EngineError(f'ONNX Runtime refuses the exported network ({str(error)[:200]}); '
+                          'pip install -r requirements.txt') from None
+    compare_with_paddle(session.run(list(layer.outputs), {layer.input: layer.sample}), layer)
+    return content
 
 
-def _save(part: Part, stem: str) -> None:
-    """Write the files of Paddle Inference."""
+def _save_for_inference(layer: ExportedLayer, stem: str) -> None:
+    """Write the files of Paddle Inference: their path up to the suffix is given."""
     import paddle
-    spec = paddle.static.InputSpec([None, *part.sample.shape[1:]], 'float32', part.input)
-    paddle.jit.save(paddle.jit.to_static(part.layer, input_spec=[spec], full_graph=True), stem)
+    spec = paddle.static.InputSpec([None, *layer.sample.shape[1:]], 'float32', layer.input)
+    paddle.jit.save(paddle.jit.to_static(layer.layer, input_spec=[spec], full_graph=True), stem)
 
 
-def _run(layer: Any, sample: np.ndarray) -> list[np.ndarray]:
-    """What a layer makes of a sample: list of arrays."""
+def _run(layer: Callable[..., Any], sample: np.ndarray) -> list[np.ndarray]:
+    """The outputs of a layer, of which there may be one or several."""
     import paddle
     with paddle.no_grad():
-        made = layer(paddle.to_tensor(sample))
-    return [part.numpy() for part in (made if isinstance(made, (list, tuple)) else [made])]
+        outputs = layer(paddle.to_tensor(sample))
+    return [output.numpy() for output in (outputs if isinstance(outputs, (list, tuple)) else [outputs])]
 
 
-def _describe_outputs(graph: Any, expected: dict[str, np.ndarray]) -> None:
-    """Names and shapes, of which the converter leaves some open."""
-    given = dict(zip((output.name for output in graph.output), expected, strict=True))
-    for value in (*graph.input, *graph.output):
-        value.name = given.get(value.name, value.name)
-        sides = value.type.tensor_type.shape.dim
-        sides[0].dim_param = 'n'
-        for side, number in list(zip(sides, expected[value.name].shape))[1:] if value.name in expected else ():
-            side.dim_value = number
-    for node in graph.node:
-        for used in (node.input, node.output):
-            used[:] = [given.get(name, name) for name in used]
-
-
-def _mend(graph: Any) -> None:
-    """paddle2onnx 2.1 leaves the slope of leaky ReLUs to chance, and constants that nothing uses."""
+def _fix_conversion(graph: 'GraphProto') -> None:
+    """Set the slope of leaky ReLUs, which paddle2onnx 2.1 leaves undefined, and remove constants that nothing uses."""
     from model.backbones.darknet import LEAK
     used = {name for node in graph.node for name in node.input}
     for node in [node for node in graph.node if node.op_type == 'Constant' and node.output[0] not in used]:
@@ -190,34 +208,36 @@ def _mend(graph: Any) -> None:
             node.attribute[0].f = LEAK
 
 
-def _compare(outputs: Sequence[np.ndarray], part: Part) -> None:
-    """Outputs of the exported layer against Paddle's."""
-    found, expected = (dict(zip(part.outputs, some, strict=True)) for some in (outputs, part.expected))
-    if 'classes' in expected:  # after NMS: of two that are as good as equal either may come first
-        scores = np.pad(expected['scores'], ((0, 0), (1, 1)), constant_values=np.inf)
-        steps = np.abs(scores[:, 1:] - scores[:, :-1]) > TOLERANCE
-        sure = steps[:, 1:] & steps[:, :-1]
-        for name in ('boxes', 'classes', 'coefficients'):
-            found[name], expected[name] = found[name][sure], expected[name][sure]
-    for name in part.outputs:
-        apart = np.abs(found[name] - expected[name]).max(initial=0)
-        extent = expected[name].max(initial=0) - expected[name].min(initial=0)
-        if not apart <= TOLERANCE * extent:
-            raise EngineError(f'the exported network gives other {name} than Paddle, by {apart:.2g} in a range of '
-                              f'{extent:.2g}')
+def _describe_outputs(graph: 'GraphProto', expected: dict[str, np.ndarray]) -> None:
+    """Name the outputs, and declare all shapes, which the converter leaves open in part.
+
+    Args:
+        graph: to change.
+        expected: an example of each output by its name to be, in the order of the graph's outputs.
+    """
+    new_names = dict(zip((output.name for output in graph.output), expected, strict=True))
+    for value in (*graph.input, *graph.output):
+        value.name = new_names.get(value.name, value.name)
+        sides = value.type.tensor_type.shape.dim
+        sides[0].dim_param = 'n'
+        for side, number in list(zip(sides, expected[value.name].shape))[1:] if value.name in expected else ():
+            side.dim_value = number
+    for node in graph.node:
+        for names in (node.input, node.output):
+            names[:] = [new_names.get(name, name) for name in names]
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Paddle and the converter talk, from Python and from C++."""
+def _silenced() -> Iterator[None]:
+    """Discard what Paddle and the converter print, from Python and from C++."""
     sys.stdout.flush()
-    kept = [(stream, os.dup(stream)) for stream in (1, 2)]
+    saved = [(stream, os.dup(stream)) for stream in (1, 2)]
     with open(os.devnull, 'w') as nowhere, contextlib.redirect_stdout(nowhere):
         try:
-            for stream, _ in kept:
+            for stream, _ in saved:
                 os.dup2(nowhere.fileno(), stream)
             yield
         finally:
-            for stream, copy in kept:
+            for stream, copy in saved:
                 os.dup2(copy, stream)
                 os.close(copy)

@@ -1,4 +1,4 @@
-"""A network in the form in which it is exported: from images to what a program of one's own goes on with."""
+"""The network as it is exported: from images to decoded boxes, with or without NMS."""
 import paddle
 from paddle import Tensor, nn
 
@@ -10,14 +10,14 @@ RAW = ('boxes', 'scores', 'coefficients', 'prototypes')
 WITH_NMS = ('boxes', 'classes', 'scores', 'coefficients', 'prototypes')
 
 
-class Exported(nn.Layer):
-    """`Yolact.predict`, and `FastNMS` after it if asked to.
+class ExportedNetwork(nn.Layer):
+    """`Yolact.predict`, optionally followed by `FastNMS`.
 
     Args:
         network: `Yolact`, in eval mode.
-        with_nms: whether.
+        with_nms: whether to apply Fast NMS.
     Attributes:
-        outputs: names of what `forward` returns.
+        outputs: names of the tensors that `forward` returns: `RAW` or `WITH_NMS`.
     """
 
     def __init__(self, network: Yolact, with_nms: bool = False) -> None:
@@ -31,6 +31,8 @@ class Exported(nn.Layer):
         """
         Args:
             images: float32 [n, size, size, 3], BGR, 0 to 255.
+        Returns:
+            Without NMS as of `Yolact.predict`; with it as of `FastNMS`, and prototypes.
         """
         boxes, scores, coefficients, prototypes = self.network.predict(images)
         if self.nms is None:
@@ -39,10 +41,10 @@ class Exported(nn.Layer):
 
 
 def fold_batch_norm(network: Yolact) -> None:
-    """Make batch normalisation after deformable convolutions a part of them. Others do that themselves with the rest.
+    """Fold batch norm into the deformable convolutions before it. Runtimes do that for ordinary convolutions only.
 
     Args:
-        network: `Yolact`, which is good for prediction alone from then on.
+        network: `Yolact`, which can no longer be trained afterwards.
     """
     for block in network.sublayers():
         conv, norm = getattr(block, 'conv2', None), getattr(block, 'bn2', None)
@@ -57,5 +59,5 @@ def fold_batch_norm(network: Yolact) -> None:
 
 
 def _batch_norm_statistics(norm: nn.BatchNorm2D) -> tuple[Tensor, Tensor, float]:
-    """Running mean, running variance and epsilon, which Paddle keeps in private attributes."""
+    """Running mean, running variance and epsilon. Paddle has them in private attributes only."""
     return norm._mean, norm._variance, norm._epsilon

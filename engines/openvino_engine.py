@@ -1,45 +1,49 @@
-"""The network in bfloat16 on a CPU that has it, computed by OpenVINO. ONNX Runtime has no such convolution."""
+"""OpenVINO as an engine, for bfloat16 on a CPU that has it. ONNX Runtime has no convolution in bfloat16 for the CPU."""
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engines.onnx_engine import OUTPUTS, OnnxEngine
+from engines.onnx_engine import OUTPUTS, OnnxEngine, OnnxFiles
 from system.cpu import cores
 from system.errors import UserError
 
+if TYPE_CHECKING:
+    from openvino import Core, InferRequest, Output
+    from openvino.frontend import NodeContext
+
 
 class OpenVinoEngine(OnnxEngine):
-    """As `OnnxEngine`, but for the precision of the network. Re-scoring stays in single precision.
+    """As `OnnxEngine`, but the network computes in bfloat16. The mask-IoU net stays in float32, in ONNX Runtime.
 
     Raises:
         UserError: OpenVINO is not installed, or the CPU has no bfloat16.
     """
 
-    def __init__(self, network: bytes, mask_iou_net: bytes | None, path: str | Path) -> None:
-        super().__init__(network, mask_iou_net, path)
-        self._core, self._model = _core(), network
-        self._requests: dict[int, Any] = {}  # by batch size
+    def __init__(self, files: OnnxFiles, path: str | Path) -> None:
+        super().__init__(files, path)
+        self._content, self._core = files.network, _open_core()
+        self._requests: dict[int, InferRequest] = {}  # by batch size
         if 'BF16' not in self._core.get_property('CPU', 'OPTIMIZATION_CAPABILITIES'):
             raise UserError('this CPU does not compute in bfloat16; leave --precision bf16 out')
 
     def predict(self, images: np.ndarray, score_threshold: float) -> list[tuple[np.ndarray, ...]]:
-        """As `OnnxEngine.predict`."""
-        request = self._requests.get(len(images)) or self._compile(images.shape)
-        outputs = request.infer({self._input: images})
+        """As of `Engine`, for all anchors."""
+        if len(images) not in self._requests:
+            self._requests[len(images)] = self._compile(images.shape)
+        outputs = self._requests[len(images)].infer({self._input: images})
         return list(zip(*(np.array(outputs[name]) for name in OUTPUTS)))
 
-    def _compile(self, shape: tuple[int, ...]) -> Any:
-        """For batches of this size, as it takes longer for any size."""
-        model = self._core.read_model(self._model)
+    def _compile(self, shape: tuple[int, ...]) -> 'InferRequest':
+        """The network compiled for one shape of images. Compiled for any batch size, it is slower."""
+        model = self._core.read_model(self._content)
         model.reshape({self._input: list(shape)})
-        self._requests[shape[0]] = self._core.compile_model(model, 'CPU', {
-            'INFERENCE_PRECISION_HINT': 'bf16', 'PERFORMANCE_HINT': 'LATENCY',
-            'INFERENCE_NUM_THREADS': cores()}).create_infer_request()
-        return self._requests[shape[0]]
+        options = {'INFERENCE_PRECISION_HINT': 'bf16', 'PERFORMANCE_HINT': 'LATENCY', 'INFERENCE_NUM_THREADS': cores()}
+        return self._core.compile_model(model, 'CPU', options).create_infer_request()
 
 
-def _core() -> Any:
+def _open_core() -> 'Core':
+    """OpenVINO, with support for ONNX's deformable convolution."""
     try:
         import openvino
         from openvino.frontend.onnx import ConversionExtension
@@ -50,12 +54,12 @@ def _core() -> Any:
     return core
 
 
-def _deform_conv(node: Any) -> Any:
-    """ONNX's operator, which OpenVINO has but does not know by this name."""
+def _deform_conv(node: 'NodeContext') -> 'list[Output]':
+    """ONNX's DeformConv in OpenVINO's operators. OpenVINO has the operator, but does not convert ONNX's to it."""
     from openvino import opset8
-    x, kernel, offsets, bias, weights = (node.get_input(i) for i in range(5))
+    x, kernel, offsets, bias, masks = (node.get_input(i) for i in range(5))
     top, left, bottom, right = node.get_attribute('pads')
     out = opset8.deformable_convolution(x, offsets, kernel, list(node.get_attribute('strides')), [top, left],
-                                        [bottom, right], list(node.get_attribute('dilations')), mask=weights,
+                                        [bottom, right], list(node.get_attribute('dilations')), mask=masks,
                                         bilinear_interpolation_pad=True)
     return opset8.add(out, opset8.reshape(bias, np.array([1, -1, 1, 1]), False)).outputs()
