@@ -11,6 +11,7 @@ from evaluation.average_precision import AveragePrecision
 from evaluation.evaluate import check_classes, evaluate
 from prediction import Predictor
 from system import command
+from system.arguments import MAX_INT
 from system.cpu import default_workers
 from system.errors import UserError
 from system.interruption import Stopped, StopRequest
@@ -18,6 +19,7 @@ from system.messages import pluralize, print_lines
 from training.arguments import training_arguments
 from training.checkpoints import save_and_prune, save_best
 from training.log import Log, lossy
+from training.recipe import progress
 
 if TYPE_CHECKING:
     from training.run import Run
@@ -52,17 +54,19 @@ def train(args: argparse.Namespace, run: 'Run', dataset: CocoDataset, validation
     from training.setup import make_batches, open_log
     from training.step import training_step
     batches, log, evaluated = make_batches(run, dataset), open_log(args, run), run.start
-    loaded = log.waiting_for(batches.prefetch(run.start, run.recipe.steps, args.num_workers))
+    last_step = MAX_INT if run.recipe.minutes else run.recipe.steps
+    loaded = log.waiting_for(batches.prefetch(run.start, last_step, args.num_workers))
     run.network.train()
     for step, batch in enumerate(loaded, run.start + 1):
         log.problems(batch.problems)
         result, epoch = training_step(run, batch, step, stop_request), batches.epoch(step)
+        done = progress(run.recipe, step, run.seconds)
         if result.finite:
-            log.step(step, epoch, run.optimizer.get_lr(), result.losses)
+            log.step(step, epoch, run.optimizer.get_lr(), result.losses, result.gradient_norm, done)
         else:
             log.skip(step, result.losses, batch.image_ids)
         stops = result.stop_requested or too_many_skipped(log)
-        last = step == run.recipe.steps
+        last = done >= 1
         saves = stops or last or step % args.save_interval == 0
         evaluates = bool(validation) and not stops and (last or evaluation_is_due(step, evaluated, batches, args))
         if saves or evaluates:
@@ -75,7 +79,7 @@ def train(args: argparse.Namespace, run: 'Run', dataset: CocoDataset, validation
                 # all processes when one has ended.
                 barrier(TIMEOUT)
         evaluated = step if evaluates else evaluated
-        if stops:
+        if stops or last:
             break
     log.close()
     if too_many_skipped(log) or log.mean_loss() is None and not result.stop_requested:

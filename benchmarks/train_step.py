@@ -62,6 +62,7 @@ def our_step(backbone_name: str, batch_size: int) -> Callable[[], None]:
     from model.yolact import Yolact
     from system.device import choose_device
     from training.optimizer import make_optimizer
+    from training.recipe import PUBLISHED
     from training.step import targets_of
     choose_device('cpu')
     config = preset(backbone_name)
@@ -74,7 +75,7 @@ def our_step(backbone_name: str, batch_size: int) -> Callable[[], None]:
             semantic[label] |= mask
     network = Yolact(config)
     network.train()
-    optimizer, criterion = make_optimizer(network), Criterion('ohem_loss', 'smooth_l1')
+    optimizer, criterion = make_optimizer(network, PUBLISHED), Criterion('ohem_loss', 'smooth_l1')
     dataset: Any = [None]  # collate does not use it
     batch = Batches(dataset, config, batch_size).collate(list(range(batch_size)), samples, [], np.random.default_rng(0))
 

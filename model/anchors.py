@@ -15,24 +15,28 @@ def anchors(config: Config) -> np.ndarray:
     Returns:
         float32 [a, 4], centre x, centre y, width, height, relative to the image.
     """
-    levels = [_level(config, base, cells) for base, cells in zip(config.anchor_sizes, config.level_sizes)]
+    levels = [_level(shapes.reshape(-1, 2), cells) for shapes, cells in zip(anchor_shapes(config), config.level_sizes)]
     return np.concatenate(levels).astype(np.float32)
 
 
-def _level(config: Config, base: float, cells: int) -> np.ndarray:
-    shapes = np.array(_shapes(config, base))
+def anchor_shapes(config: Config) -> np.ndarray:
+    """Width and height of anchors relative to the image, float64 [levels, sizes, aspect ratios, 2]."""
+    return np.array([_shapes(config, base) for base in config.anchor_sizes])
+
+
+def _level(shapes: np.ndarray, cells: int) -> np.ndarray:
+    """Anchors with shapes, [k, 2], at the centre of each of cells × cells, float64 [cells² × k, 4]."""
     centres = (np.arange(cells) + 0.5) / cells
     y, x, index = np.meshgrid(centres, centres, np.arange(len(shapes)), indexing='ij')
     return np.stack([x.ravel(), y.ravel(), *shapes[index.ravel()].T], 1)
 
 
-def _shapes(config: Config, base: float) -> list[tuple[float, float]]:
-    """Width and height of the anchors of one cell, relative to the image."""
+def _shapes(config: Config, base: float) -> list[list[tuple[float, float]]]:
     pixels = int(base * config.input_size / PUBLISHED_SIZE)
     shapes = []
     for scale in range(config.anchor_scales):
         side = pixels * 2 ** (scale / config.anchor_scales) / config.input_size
-        for ratio in config.aspect_ratios:
-            width = side * ratio ** 0.5
-            shapes.append((width, width if config.square_anchors else side / ratio ** 0.5))
+        widths = [side * ratio ** 0.5 for ratio in config.aspect_ratios]
+        shapes.append([(width, width if config.square_anchors else side / ratio ** 0.5)
+                       for width, ratio in zip(widths, config.aspect_ratios)])
     return shapes

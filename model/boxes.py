@@ -8,10 +8,11 @@ import paddle
 from paddle import Tensor
 
 VARIANCES = (0.1, 0.2)  # SSD, https://arxiv.org/abs/1512.02325: of the centre and of the logarithm of the size
+MAX_LOG_SCALE = math.log(1000 / 16)  # of a box to its anchor; the exponential of a wild prediction is infinite
 
 
 def decode(offsets: Tensor, anchors: Tensor) -> Tensor:
-    """Boxes from predicted offsets.
+    """Boxes from predicted offsets, at most 62.5 times as wide and as high as their anchors.
 
     Args:
         offsets: float32 [..., a, 4].
@@ -20,7 +21,7 @@ def decode(offsets: Tensor, anchors: Tensor) -> Tensor:
         float32 [..., a, 4].
     """
     centres = anchors[:, :2] + offsets[..., :2] * VARIANCES[0] * anchors[:, 2:]
-    sizes = anchors[:, 2:] * paddle.exp(offsets[..., 2:] * VARIANCES[1])
+    sizes = anchors[:, 2:] * paddle.exp(paddle.clip(offsets[..., 2:] * VARIANCES[1], max=MAX_LOG_SCALE))
     low = centres - sizes / 2
     return paddle.concat([low, low + sizes], -1)
 

@@ -3,11 +3,12 @@
     step0010000-ep003-loss5.715.pd/
         meta.json               the config, the classes, step, epoch, recipe, versions
         model.safetensors       parameters and batch-norm statistics by name
-        optimizer.safetensors   the optimizer's velocity of each parameter, to resume training
+        optimizer.safetensors   the optimizer's state of each parameter, to resume training
         averaged.safetensors    EMA of parameters and statistics, if there is one; it predicts
 """
 import dataclasses
 import json
+import math
 import os
 import stat
 import struct
@@ -44,22 +45,25 @@ class Checkpoint:
         config: `Config` of the network.
         classes: `Classes` that it tells apart; None where there is only a backbone.
         tensors: numpy arrays by parameter name.
-        velocity: the optimizer's, by parameter name; empty when training cannot go on exactly from here.
+        optimizer_state: numpy arrays by parameter name, of AdamW with a suffix such as ':moment1'; empty when training
+            cannot go on exactly from here.
         step: how many steps made it, None when it was converted.
         epoch: of that step.
         recipe: dict, how that run learns, as train.py goes on with it (`training.recipe.Recipe`).
         backbone_only: whether there is nothing but a backbone, to start training from.
         ema: numpy arrays by parameter name, the EMA over the run; empty without one.
+        seconds: how long the run has trained.
     """
     config: Config
     classes: Classes | None
     tensors: dict[str, np.ndarray]
-    velocity: dict[str, np.ndarray] = field(default_factory=dict)
+    optimizer_state: dict[str, np.ndarray] = field(default_factory=dict)
     step: int | None = None
     epoch: int | None = None
     recipe: dict[str, Any] | None = None
     backbone_only: bool = False
     ema: dict[str, np.ndarray] = field(default_factory=dict)
+    seconds: float = 0.0
 
 
 def check_place(folder: str | Path) -> None:
@@ -92,7 +96,7 @@ def save_checkpoint(folder: str | Path, checkpoint: Checkpoint) -> None:
     check_place(folder)
     with replacing_folder(folder) as part:
         _write_tensors(part / MODEL, checkpoint.tensors)
-        for name, tensors in ((OPTIMIZER, checkpoint.velocity), (EMA, checkpoint.ema)):
+        for name, tensors in ((OPTIMIZER, checkpoint.optimizer_state), (EMA, checkpoint.ema)):
             if tensors:
                 _write_tensors(part / name, tensors)
         (part / META).write_text(json.dumps(_describe(checkpoint), indent=1, ensure_ascii=False), 'utf-8')
@@ -103,8 +107,8 @@ def load_checkpoint(folder: str | Path, training: bool = False) -> Checkpoint:
 
     Args:
         folder: its folder.
-        training: whether to go on with training, which takes all that there is. Otherwise there is no velocity, and
-            the EMA, where there is one, is the weights.
+        training: whether to go on with training, which takes all that there is. Otherwise there is no optimizer
+            state, and the EMA, where there is one, is the weights.
     Returns:
         `Checkpoint`, its tensors float32.
     Raises:
@@ -119,7 +123,7 @@ def load_checkpoint(folder: str | Path, training: bool = False) -> Checkpoint:
     meta = _read_meta(folder / META)
     try:
         config = Config(**meta['config'])
-        rest = {key: meta[key] for key in _PLAIN}
+        rest = {key: meta[key] for key in _PLAIN} | {'seconds': meta.get('seconds', 0)}
         classes = _read_classes(meta['classes'], config, rest['backbone_only'])
         _check_plain(**rest)
     except (KeyError, OverflowError, TypeError, ValueError) as error:
@@ -134,13 +138,15 @@ def load_checkpoint(folder: str | Path, training: bool = False) -> Checkpoint:
     tensors = _read_tensors(folder / MODEL)
     if not rest['backbone_only']:
         _check_size(folder / MODEL, config, tensors)
-    velocity = _read_tensors(folder / OPTIMIZER) if training and (folder / OPTIMIZER).exists() else {}
-    for file, values in ((OPTIMIZER, velocity), (EMA, ema)):
+    optimizer_state = _read_tensors(folder / OPTIMIZER) if training and (folder / OPTIMIZER).exists() else {}
+    for file, values in ((OPTIMIZER, optimizer_state), (EMA, ema)):
         for name, value in values.items():
-            if name not in tensors or value.shape != tensors[name].shape:
+            parameter, _, suffix = name.partition(':')
+            scalar = suffix.endswith('_pow') and value.size == 1
+            if parameter not in tensors or value.shape != tensors[parameter].shape and not scalar:
                 raise UserError(f'{folder / file}: its {name} belongs to other weights than {MODEL}; take the '
                                 'one that was saved with it, or remove it to go on without it')
-    return Checkpoint(config, classes, tensors, velocity, ema=ema, **rest)
+    return Checkpoint(config, classes, tensors, optimizer_state, ema=ema, **rest)
 
 
 def _check_files(folder: Path) -> None:
@@ -167,10 +173,12 @@ def _read_classes(described: dict[str, Any] | None, config: Config, backbone_onl
     return classes
 
 
-def _check_plain(step: object, epoch: object, recipe: object, backbone_only: object) -> None:
+def _check_plain(step: object, epoch: object, recipe: object, backbone_only: object, seconds: object) -> None:
     for name, value in (('step', step), ('epoch', epoch)):
         if value is not None and not (type(value) is int and value >= 0):
             raise ValueError(f'{name} is {value!r}')
+    if not isinstance(seconds, (int, float)) or isinstance(seconds, bool) or not 0 <= seconds < math.inf:
+        raise ValueError(f'seconds is {seconds!r}')
     if type(backbone_only) is not bool:
         raise ValueError(f'backbone_only is {backbone_only!r}')
     if recipe is not None and type(recipe) is not dict:
@@ -215,14 +223,14 @@ def halve(checkpoint: Checkpoint) -> Checkpoint:
     largest = np.finfo(np.float16).max  # beyond which a tensor stays as it is
     tensors = {name: tensor.astype(np.float16) if np.abs(tensor).max(initial=0) <= largest else tensor
                for name, tensor in checkpoint.tensors.items()}
-    return dataclasses.replace(checkpoint, tensors=tensors, velocity={}, recipe=None)
+    return dataclasses.replace(checkpoint, tensors=tensors, optimizer_state={}, recipe=None)
 
 
 def _describe(checkpoint: Checkpoint) -> dict[str, Any]:
     import paddle
     classes = checkpoint.classes and dataclasses.asdict(checkpoint.classes)
     return {'format': FORMAT, 'config': dataclasses.asdict(checkpoint.config), 'classes': classes,
-            **{key: getattr(checkpoint, key) for key in _PLAIN},
+            **{key: getattr(checkpoint, key) for key in (*_PLAIN, 'seconds')},
             'versions': {'paddle': paddle.__version__, 'numpy': np.__version__}}
 
 

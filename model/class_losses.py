@@ -6,21 +6,27 @@ need of these, and ignore the rest:
 - areas: float32 [n, a], area of the object that a positive anchor is matched with, relative to the image.
 - negpos_ratio: background anchors a positive, in each image.
 - divisor: what the criterion divides the loss by, for losses that are means themselves.
+- class_weights: what an anchor of each class weighs; None for 1, which background always has.
 """
+from collections.abc import Sequence
+
 import paddle
 import paddle.nn.functional as F
 from paddle import Tensor
 
 from system.distributed import all_reduce
 
+Weights = Sequence[float] | None
 
-def ce_loss(logits: Tensor, labels: Tensor, *, areas: Tensor, **_: object) -> Tensor:
+
+def ce_loss(logits: Tensor, labels: Tensor, *, areas: Tensor, class_weights: Weights = None, **_: object) -> Tensor:
     """Cross entropy of every anchor that is not ignored; a positive weighs 2 less its object's area."""
     weights = paddle.where(labels > 0, 2 - areas, paddle.ones_like(areas))
-    return (_cross_entropy(logits, labels) * weights).sum()
+    return (_cross_entropy(logits, labels, class_weights) * weights).sum()
 
 
-def ohem_loss(logits: Tensor, labels: Tensor, *, negpos_ratio: int = 3, **_: object) -> Tensor:
+def ohem_loss(logits: Tensor, labels: Tensor, *, negpos_ratio: int = 3, class_weights: Weights = None,
+              **_: object) -> Tensor:
     """Cross entropy of positives and of the hardest background (OHEM; SSD, https://arxiv.org/abs/1512.02325, 2.2)."""
     positive = labels > 0
     with paddle.no_grad():
@@ -29,10 +35,11 @@ def ohem_loss(logits: Tensor, labels: Tensor, *, negpos_ratio: int = 3, **_: obj
         rank = hardness.argsort(1, descending=True).argsort(1)
         wanted = negpos_ratio * positive.astype('int64').sum(1, keepdim=True)
         chosen = paddle.logical_or(positive, paddle.logical_and(rank < wanted, labels == 0))
-    return (_cross_entropy(logits, labels) * chosen.astype(logits.dtype)).sum()
+    return (_cross_entropy(logits, labels, class_weights) * chosen.astype(logits.dtype)).sum()
 
 
-def focal_loss(logits: Tensor, labels: Tensor, *, alpha: float = 0.25, gamma: float = 2, **_: object) -> Tensor:
+def focal_loss(logits: Tensor, labels: Tensor, *, alpha: float = 0.25, gamma: float = 2, class_weights: Weights = None,
+               **_: object) -> Tensor:
     """Focal loss of every class by itself (https://arxiv.org/abs/1708.02002, equation 5); background has none.
 
     Args:
@@ -43,10 +50,12 @@ def focal_loss(logits: Tensor, labels: Tensor, *, alpha: float = 0.25, gamma: fl
     certainty = F.sigmoid(paddle.where(target > 0, logits[..., 1:], -logits[..., 1:]))
     balance = paddle.where(target > 0, paddle.full_like(target, alpha), paddle.full_like(target, 1 - alpha))
     entropy = F.binary_cross_entropy_with_logits(logits[..., 1:], target, reduction='none')
-    return (balance * (1 - certainty) ** gamma * entropy * _not_ignored(labels)).sum()
+    weights = _anchor_weights(labels, class_weights).unsqueeze(-1)
+    return (balance * (1 - certainty) ** gamma * entropy * weights).sum()
 
 
-def ghm_c_loss(logits: Tensor, labels: Tensor, *, bins: int = 5, divisor: int = 1, **_: object) -> Tensor:
+def ghm_c_loss(logits: Tensor, labels: Tensor, *, bins: int = 5, divisor: int = 1, class_weights: Weights = None,
+               **_: object) -> Tensor:
     """Gradient harmonised classification (GHM-C, https://arxiv.org/abs/1811.05181, equations 8 and 9).
 
     Every class by itself. Entries are binned by the norm of their gradient, and all bins have equal total weight, so
@@ -64,12 +73,22 @@ def ghm_c_loss(logits: Tensor, labels: Tensor, *, bins: int = 5, divisor: int = 
         shares = 1 / paddle.clip(counts, min=1) / paddle.clip((counts > 0).astype('float32').sum(), min=1)
         weights = shares.gather(place.flatten()).reshape(place.shape) * members
     entropy = F.binary_cross_entropy_with_logits(logits[..., 1:], target, reduction='none')
-    return (entropy * weights).sum() * divisor
+    return (entropy * weights * _anchor_weights(labels, class_weights).unsqueeze(-1)).sum() * divisor
 
 
-def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+def _cross_entropy(logits: Tensor, labels: Tensor, class_weights: Weights) -> Tensor:
     """float32 [n, a], zero for ignored anchors."""
-    return F.cross_entropy(logits, labels.unsqueeze(-1), ignore_index=-1, reduction='none').squeeze(-1)
+    entropy = F.cross_entropy(logits, labels.unsqueeze(-1), ignore_index=-1, reduction='none').squeeze(-1)
+    return entropy if class_weights is None else entropy * _anchor_weights(labels, class_weights)
+
+
+def _anchor_weights(labels: Tensor, class_weights: Weights) -> Tensor:
+    """float32 [n, a]: the weight of an anchor's class, 1 for background, 0 for ignored anchors."""
+    not_ignored = (labels >= 0).astype('float32')
+    if class_weights is None:
+        return not_ignored
+    weights = paddle.to_tensor([1.0, *class_weights])
+    return weights.gather(paddle.clip(labels, min=0).flatten()).reshape(labels.shape) * not_ignored
 
 
 def _one_hot(logits: Tensor, labels: Tensor) -> Tensor:

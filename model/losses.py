@@ -109,10 +109,14 @@ class Criterion:
         conf_loss: a key of `loss_names.CLASS_LOSSES`.
         box_loss: one of `loss_names.BOX_LOSSES`.
         negpos_ratio: background anchors a positive, for 'ohem_loss'.
+        box_weight: weight of the box loss.
+        class_weights: weight of each class in the class loss, without background; None for 1.
     """
     conf_loss: str = 'ce_loss'
     box_loss: str = 'ciou'
     negpos_ratio: int = 3
+    box_weight: float = WEIGHTS['box']
+    class_weights: tuple[float, ...] | None = None
 
     def __call__(self, network: Yolact, outputs: Outputs, targets: Targets, positives: int | None = None,
                  images: int | None = None) -> dict[str, Tensor]:
@@ -132,7 +136,8 @@ class Criterion:
         if len(targets.positives):
             sums['box'] = self._box_loss(network, outputs, targets)
             sums.update(_mask_losses(network, outputs, targets))
-        losses = {name: value * WEIGHTS[name] / divisor for name, value in sums.items()}
+        weights = {**WEIGHTS, 'box': self.box_weight}
+        losses = {name: value * weights[name] / divisor for name, value in sums.items()}
         assert outputs.semantic is not None  # in training
         semantic = semantic_loss(outputs.semantic, targets.semantic.astype('float32'))
         losses['semantic'] = semantic * WEIGHTS['semantic'] / (images or len(outputs.semantic))
@@ -144,7 +149,7 @@ class Criterion:
             areas = paddle.scatter(areas, targets.positives, box_area(targets.boxes.gather(targets.matched)))
         loss = getattr(class_losses, self.conf_loss)
         return loss(logits, targets.labels, areas=areas.reshape(targets.labels.shape), negpos_ratio=self.negpos_ratio,
-                    divisor=divisor)
+                    divisor=divisor, class_weights=self.class_weights)
 
     def _box_loss(self, network: Yolact, outputs: Outputs, targets: Targets) -> Tensor:
         offsets = outputs.offsets.reshape([-1, 4]).gather(targets.positives)

@@ -86,6 +86,13 @@ class Yolact(nn.Layer):
                 parameter.stop_gradient = True
             layer.eval()
 
+    def freeze(self, part: str) -> None:
+        """Keep the weights and batch norm of a part, such as 'backbone', as they are from now on."""
+        layers = getattr(self, part)
+        self._frozen += [layer for layer in layers.sublayers() if isinstance(layer, nn.BatchNorm2D)]
+        for parameter in layers.parameters():
+            parameter.stop_gradient = True
+
     def train(self, *mode: bool) -> 'Yolact':
         """Training mode. Frozen batch norm stays in evaluation mode, in which it uses its running statistics."""
         super().train(*mode)

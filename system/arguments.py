@@ -39,6 +39,14 @@ def positive_float(text: str) -> float:
     return value
 
 
+def nonnegative_float(text: str) -> float:
+    """A finite number from 0."""
+    value = _float(text)
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f'{text} is not a number from 0')
+    return value
+
+
 def positive_int(text: str) -> int:
     """A whole number from 1."""
     return _int(text, minimum=1)

@@ -4,11 +4,22 @@ import os
 
 from model.config import PRESETS
 from model.loss_names import BOX_LOSSES, CLASS_LOSSES
-from system.arguments import boolean, decay, fraction, nonempty_path, nonnegative_int, positive_float, positive_int
+from system.arguments import (
+    boolean,
+    decay,
+    fraction,
+    nonempty_path,
+    nonnegative_float,
+    nonnegative_int,
+    positive_float,
+    positive_int,
+)
 from training.checkpoints import CHECKPOINTS_KEPT
-from training.recipe import AUGMENTATIONS, LR_SCHEDULES
+from training.recipe import AUGMENTATIONS, LR_SCHEDULES, OPTIMIZERS, RECIPES
 
 DEFAULT_CHECKPOINT = './pretrained_resnet50dcn'
+NO_WEIGHTS = 'none'  # a value of --backbone_weights
+PARTS = ('backbone', 'fpn', 'proto_net', 'prediction_layers')  # of the network
 
 
 def training_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -29,6 +40,11 @@ def training_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     _add_network_flags(parser)
     _add_data_flags(parser)
     args = parser.parse_args(argv)
+    if args.pattern is None:
+        args.pattern = 0 if args.recipe == 'own_data' and not args.model_path else 1
+    args.recipe = args.recipe or ('finetuning' if args.pattern == 1 else 'published')
+    if args.backbone_weights == NO_WEIGHTS and args.recipe != 'own_data':
+        args.backbone_weights = None
     if args.pattern == 0 and args.model_path:
         parser.error('--pattern=0 starts from scratch and takes no --model_path; to resume from those weights use '
                      '--pattern=1, to start another network from them --backbone_weights')
@@ -40,19 +56,33 @@ def training_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 def _add_run_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group('run')
-    group.add_argument('--pattern', type=int, choices=(0, 1), default=1,
-                       help='0: train from scratch; 1: resume from --model_path (default: %(default)s)')
+    group.add_argument('--pattern', type=int, choices=(0, 1),
+                       help='0: train from scratch; 1: resume from --model_path (default: 1; 0 for --recipe=own_data '
+                            'without --model_path)')
+    group.add_argument('--recipe', choices=RECIPES,
+                       help='the defaults of all other flags. published: as YOLACT++ was trained on COCO; finetuning: '
+                            'as the original port fine-tuned it; own_data: for your own images: chooses network, '
+                            'weights to start from, input size, anchors and losses by dataset, device and budget, and '
+                            'prints what it chose (default: published from scratch, finetuning for --pattern=1)')
     group.add_argument('--model_path',
                        help=f'folder of the checkpoint that --pattern=1 resumes from (default: {DEFAULT_CHECKPOINT})')
     group.add_argument('--backbone_weights',
                        help='folder of the weights that --pattern=0 starts from: an ImageNet backbone converted by '
                             '1_pytorch2paddle.py, or a checkpoint of the same network with any classes, of which the '
-                            'class-specific layers are not used (default: none, random weights)')
+                            'class-specific layers are not used; none: random weights (default: none; for '
+                            '--recipe=own_data the bundled weights, or COCO weights on a GPU where there are some)')
     group.add_argument('--initial_step', type=nonnegative_int,
                        help="step to start at (default: the checkpoint's own, or 0)")
-    group.add_argument('--steps', type=positive_int, help="step to stop at (default: the checkpoint's run's; 900000)")
+    budget = group.add_mutually_exclusive_group()
+    budget.add_argument('--steps', type=positive_int,
+                        help="step to stop at (default: the checkpoint's run's; 900000)")
+    budget.add_argument('--epochs', type=positive_float, help='the same in passes over the training images')
+    budget.add_argument('--minutes', type=positive_float,
+                        help='minutes to stop after, evaluations included; the schedule ends then (default: the '
+                             "checkpoint's run's; 30 for --recipe=own_data)")
     group.add_argument('--batch_size', type=positive_int,
-                       help="images per step and process (default: the checkpoint's run's; 8)")
+                       help="images per step and process (default: the checkpoint's run's; 8; 4 for "
+                            '--recipe=own_data on a CPU)')
     group.add_argument('--lr', type=positive_float,
                        help="peak of the learning rate (default: the checkpoint's run's; 1e-3 from scratch with 8 "
                             'images per step, in proportion for more or fewer; 1e-4 from converted weights)')
@@ -61,6 +91,16 @@ def _add_run_flags(parser: argparse.ArgumentParser) -> None:
                             'images, if that is less), as published; cosine: to zero along a cosine, good for short '
                             "runs (default: the checkpoint's run's; steps from scratch, constant from converted "
                             'weights)')
+    group.add_argument('--optimizer', choices=OPTIMIZERS,
+                       help="sgd: SGD with momentum 0.9, as published; adamw: AdamW, which learns faster in short runs "
+                            "(default: the checkpoint's run's; sgd; adamw for --recipe=own_data)")
+    group.add_argument('--weight_decay', type=fraction,
+                       help="(default: the checkpoint's run's; 5e-4; 0.01 for --recipe=own_data)")
+    group.add_argument('--clip_norm', type=nonnegative_float,
+                       help='gradients whose norm together is larger are scaled down to it; 0: none are (default: the '
+                            "checkpoint's run's; 0; 10 for --recipe=own_data)")
+    group.add_argument('--freeze', nargs='+', choices=PARTS, metavar='PART',
+                       help=f'parts of the network whose weights stay as they are: {", ".join(PARTS)} (default: none)')
     group.add_argument('--freeze_bn', type=boolean, metavar='{true,false}',
                        help="freeze batch norm's statistics, scale and shift (default: the checkpoint's run's; else "
                             'true where the backbone is pretrained and --batch_size is under 6, as published)')
@@ -99,6 +139,11 @@ def _add_loss_flags(parser: argparse.ArgumentParser) -> None:
                             "(default: the checkpoint's run's; ohem_loss from scratch, ce_loss from converted weights)")
     group.add_argument('--box_loss', choices=BOX_LOSSES,
                        help="(default: the checkpoint's run's; smooth_l1 from scratch, ciou from converted weights)")
+    group.add_argument('--box_weight', type=positive_float,
+                       help="weight of the box loss (default: the checkpoint's run's; 1.5; 5 for --recipe=own_data)")
+    group.add_argument('--balance_classes', type=boolean, metavar='{true,false}',
+                       help='let the anchors of rare classes weigh more in the class loss, by one over the square root '
+                            "of the number of objects (default: the checkpoint's run's; false)")
     group.add_argument('--pos_threshold', type=fraction,
                        help="IoU from which an anchor is positive (default: the checkpoint's run's; 0.5)")
     group.add_argument('--neg_threshold', type=fraction,
@@ -120,6 +165,16 @@ def _add_network_flags(parser: argparse.ArgumentParser) -> None:
                        help="side of the input in pixels, 256 to 1100 (default: the checkpoint's; 550 from scratch)")
     group.add_argument('--mask_dim', type=positive_int,
                        help="number of prototypes (default: the checkpoint's; 32 from scratch)")
+
+
+    group.add_argument('--fit_anchors', type=boolean, metavar='{true,false}',
+                       help='fit the sizes and aspect ratios of the anchors to the objects of the training images '
+                            '(default: false; true for --recipe=own_data)')
+    group.add_argument('--anchor_sizes', type=positive_float, nargs=5, metavar='PIXELS',
+                       help="of the five pyramid levels' anchors, for an input of 550 pixels (default: the "
+                            "checkpoint's; 24 48 96 192 384 from scratch)")
+    group.add_argument('--aspect_ratios', type=positive_float, nargs='+', metavar='RATIO',
+                       help="of the anchors, width over height (default: the checkpoint's; 1 0.5 2 from scratch)")
 
 
 def _add_data_flags(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from model.checkpoint import Checkpoint, save_checkpoint, tensors_of
 from system.files import remove_folder
 from system.messages import print_lines
-from training.optimizer import velocity_of
+from training.optimizer import optimizer_state
 
 if TYPE_CHECKING:
     from training.run import Run
@@ -57,8 +57,9 @@ def _save(run: 'Run', step: int, epoch: int, name: str) -> Path:
     """Write a checkpoint, and once more if somebody removes it meanwhile. Returns its folder."""
     folder = run.save_dir / name
     checkpoint = Checkpoint(run.network.config, run.classes, tensors_of(run.network),
-                            velocity_of(run.optimizer, run.network), step, epoch, dataclasses.asdict(run.recipe),
-                            ema=run.ema.arrays() if run.ema else {})
+                            optimizer_state(run.optimizer, run.network, run.recipe), step, epoch,
+                            dataclasses.asdict(run.recipe), ema=run.ema.arrays() if run.ema else {},
+                            seconds=run.seconds)
     try:
         save_checkpoint(folder, checkpoint)
     except FileNotFoundError:

@@ -2,6 +2,7 @@
 import contextlib
 import json
 import math
+import shutil
 import sys
 import time
 from collections import deque
@@ -35,11 +36,11 @@ class Log:
 
     Args:
         file: Path of log.jsonl, which is appended to. Each line is an object: of a step, time (seconds since 1970),
-            step, epoch, lr, loss, each loss by its name, data_time and step_time (seconds per step, means since the
-            line before); of an evaluation, time, step, box_ap and mask_ap; of a step that was skipped, time, step,
-            not_finite (names of losses) and image_ids.
+            step, epoch, lr, loss, each loss by its name, gradient_norm, data_time and step_time (seconds per step,
+            means since the line before); of an evaluation, time, step, box_ap and mask_ap; of a step that was
+            skipped, time, step, not_finite (names of losses) and image_ids.
         start: number of steps done before the run.
-        steps: number of the run's last step.
+        steps: number of the run's last step; None where only its minutes are known.
         interval: steps between lines.
         main_process: whether this is the main process.
         scalars: also gets every number of the file; None for none.
@@ -48,16 +49,17 @@ class Log:
         skipped_in_a_row: number of steps skipped since the last one that was not.
     """
 
-    def __init__(self, file: Path, start: int, steps: int, interval: int, main_process: bool = True,
+    def __init__(self, file: Path, start: int, steps: int | None, interval: int, main_process: bool = True,
                  scalars: ScalarWriter | None = None) -> None:
         self.file, self.start, self.steps, self.interval = file, start, steps, interval
         self.main_process, self.scalars = main_process, scalars
         self.skipped = self.skipped_in_a_row = 0
         self._start_time = self._line_time = time.time()
+        self._start_progress: float | None = None
         self._line_step, self._data_time = start, 0.0
         self._total_losses: deque[float] = deque(maxlen=MEAN_LOSS_STEPS)
         self._problems: set[str] = set()
-        self._bar = tqdm(total=steps, initial=start, unit='step', dynamic_ncols=True,
+        self._bar = tqdm(total=steps, initial=start, bar_format='{desc}', dynamic_ncols=True,
                          disable=not main_process or not sys.stderr.isatty())
 
     def waiting_for(self, batches: Iterable[T]) -> Iterator[T]:
@@ -68,28 +70,44 @@ class Log:
             yield batch
             asked = time.time()
 
-    def step(self, step: int, epoch: int, lr: float, losses: Mapping[str, float]) -> None:
-        """Log a step: its number from 1, epoch, learning rate and weighted losses by name."""
+    def step(self, step: int, epoch: int, lr: float, losses: Mapping[str, float], gradient_norm: float,
+             progress: float) -> None:
+        """Log a step.
+
+        Args:
+            step: its number, from 1.
+            epoch, lr: of the step.
+            losses: weighted, by name.
+            gradient_norm: before clipping.
+            progress: share of the run that is done.
+        """
         self.skipped_in_a_row = 0
         self._total_losses.append(sum(losses.values()))
-        text = f'loss {self._total_losses[-1]:.3f} ' + ' '.join(f'{name} {value:.3f}' for name, value in losses.items())
-        self._bar.set_description_str(f'epoch {epoch} lr {lr:.2e} {text}', refresh=False)
+        # By importance, since what does not fit a terminal is cut.
+        text = (f'{self._progress_text(step, progress)}  loss {self._total_losses[-1]:.3f}  epoch {epoch}  '
+                + ' '.join(f'{name} {value:.3f}' for name, value in losses.items())
+                + f'  lr {lr:.2e}  gradient {gradient_norm:.1f}')
+        if not self._bar.disable:
+            self._bar.set_description_str(text[:shutil.get_terminal_size().columns - 1], refresh=False)
         self._bar.update()
-        if self.main_process and (step % self.interval == 0 or step == self.steps):
-            self._log_line(step, epoch, lr, losses, text)
+        if self.main_process and (step % self.interval == 0 or progress >= 1):
+            now, count = time.time(), step - self._line_step
+            data_time, step_time = self._data_time / count, (now - self._line_time) / count
+            self.write(step, epoch=epoch, lr=lr, loss=self._total_losses[-1], **losses, gradient_norm=gradient_norm,
+                       data_time=data_time, step_time=step_time)
+            self._line_time, self._line_step, self._data_time = now, step, 0.0
+            if self._bar.disable:
+                print_lines(f'{text}  {step_time:.2f} s/step ({data_time:.2f} s waiting for data)')
 
-    def _log_line(self, step: int, epoch: int, lr: float, losses: Mapping[str, float], text: str) -> None:
-        now, count = time.time(), step - self._line_step
-        data_time, step_time = self._data_time / count, (now - self._line_time) / count
-        self.write(step, epoch=epoch, lr=lr, loss=self._total_losses[-1], **losses, data_time=data_time,
-                   step_time=step_time)
-        self._line_time, self._line_step, self._data_time = now, step, 0.0
-        if self._bar.disable:
-            seconds_left = (now - self._start_time) / (step - self.start) * (self.steps - step)
-            print_lines(f'step {step}/{self.steps} epoch {epoch} lr {lr:.2e} {text} {step_time:.2f} s/step '
-                        f'({data_time:.2f} s waiting for data), {tqdm.format_interval(seconds_left)} left')
-        else:
-            self._bar.set_postfix_str(f'{data_time:.2f} s/step waiting for data', refresh=False)
+    def _progress_text(self, step: int, progress: float) -> str:
+        """Step, percentage, and the time left at the speed since the first step of this run."""
+        now = time.time()
+        if self._start_progress is None:
+            self._start_time, self._start_progress = now, progress
+        done = progress - self._start_progress
+        left = (now - self._start_time) / done * max(1 - progress, 0) if done > 0 else None
+        return (f'step {step}' + (f'/{self.steps}' if self.steps else '') + f'  {min(progress, 1):.0%}'
+                + (f'  {tqdm.format_interval(left)} left' if left is not None else ''))
 
     def write(self, step: int, **values: float | Sequence[int | str]) -> None:
         """Write a line about a step to the file. Its folder is made again if somebody has removed it."""

@@ -1,4 +1,4 @@
-"""How a run learns: the two recipes, and what flags and checkpoints change about them."""
+"""How a run learns: the recipes by name, and what flags and checkpoints change about them."""
 import dataclasses
 import math
 from collections.abc import Mapping
@@ -7,18 +7,23 @@ from typing import Any
 
 from model.loss_names import BOX_LOSSES, CLASS_LOSSES
 
-MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4
+MOMENTUM = 0.9  # of SGD
 WARMUP_STEPS, WARMUP_LR = 500, 1e-4  # as published; shorter in short runs, and none up to a rate of 1e-4
+TIMED_WARMUP_STEPS = 100  # of a run whose number of steps is not known
 # Steps of 8 images, and those after which the learning rate falls to a tenth.
 PUBLISHED_BATCH_SIZE, PUBLISHED_STEPS, LR_DECAY_STEPS = 8, 800_000, (280_000, 600_000, 700_000, 750_000)
 MIN_BATCH_NORM_IMAGES = 6  # the batch norm statistics of fewer images per device are too poor to train with
 
 LR_SCHEDULES = ('steps', 'cosine', 'constant')
 AUGMENTATIONS = ('full', 'light')
+OPTIMIZERS = ('sgd', 'adamw')
 FIELD_CHOICES = {'lr_schedule': LR_SCHEDULES, 'conf_loss': CLASS_LOSSES, 'box_loss': BOX_LOSSES,
-                 'augmentation': AUGMENTATIONS, 'freeze_bn': (False, True)}
+                 'augmentation': AUGMENTATIONS, 'freeze_bn': (False, True), 'balance_classes': (False, True),
+                 'optimizer': OPTIMIZERS}
 FIELD_RANGES = {'lr': (0, math.inf), 'steps': (1, math.inf), 'batch_size': (1, math.inf), 'seed': (0, math.inf),
-                'pos_threshold': (0, 1), 'neg_threshold': (0, 1), 'negpos_ratio': (1, math.inf), 'ema': (0, 1)}
+                'pos_threshold': (0, 1), 'neg_threshold': (0, 1), 'negpos_ratio': (1, math.inf), 'ema': (0, 1),
+                'minutes': (0, math.inf), 'weight_decay': (0, 1), 'clip_norm': (0, math.inf),
+                'box_weight': (0, math.inf)}
 INTEGER_FIELDS = ('steps', 'batch_size', 'seed', 'negpos_ratio')
 
 
@@ -31,7 +36,8 @@ class Recipe:
         lr_schedule: one of `LR_SCHEDULES`.
         conf_loss: one of `CLASS_LOSSES`.
         box_loss: one of `BOX_LOSSES`.
-        steps: of the whole run.
+        steps: of the whole run, unless it is given minutes.
+        minutes: of the whole run, evaluations included, at the end of which the schedule ends; 0 for a run of `steps`.
         batch_size: images per step and process.
         seed: of the initial weights, the order of images and their augmentation.
         augmentation: one of `AUGMENTATIONS`, see `data.augmentation`.
@@ -40,6 +46,11 @@ class Recipe:
         negpos_ratio: background anchors per positive anchor, in 'ohem_loss'.
         freeze_bn: whether batch norm keeps its statistics, scale and shift.
         ema: decay of the EMA of the weights, from 0 to less than 1; 0 for no EMA.
+        optimizer: one of `OPTIMIZERS`: SGD with momentum, or AdamW.
+        weight_decay: of the optimizer.
+        clip_norm: norm to which longer gradients of all parameters together are scaled down; 0 for any norm.
+        box_weight: weight of the box loss.
+        balance_classes: whether the anchors of rare classes weigh more in the class loss.
     Raises:
         ValueError: a value is impossible.
     """
@@ -48,6 +59,7 @@ class Recipe:
     conf_loss: str
     box_loss: str
     steps: int = 900_000
+    minutes: float = 0.0
     batch_size: int = PUBLISHED_BATCH_SIZE
     seed: int = 0
     augmentation: str = 'full'
@@ -56,6 +68,11 @@ class Recipe:
     negpos_ratio: int = 3
     freeze_bn: bool = False
     ema: float = 0.0
+    optimizer: str = 'sgd'
+    weight_decay: float = 5e-4
+    clip_norm: float = 0.0
+    box_weight: float = 1.5
+    balance_classes: bool = False
 
     def __post_init__(self) -> None:
         for name, choices in FIELD_CHOICES.items():
@@ -72,16 +89,20 @@ class Recipe:
 PUBLISHED = Recipe(1e-3, 'steps', 'ohem_loss', 'smooth_l1')
 # Converted weights reach 30.5 mask AP on test-dev after 30,000 steps of this one, with a batch size of 8.
 FINETUNING = Recipe(1e-4, 'constant', 'ce_loss', 'ciou')
+# For small datasets and short runs; docs/experiments.md has what was compared.
+OWN_DATA = Recipe(1e-3, 'cosine', 'ce_loss', 'ciou', batch_size=4, augmentation='light', ema=0.998, optimizer='adamw',
+                  weight_decay=0.01, clip_norm=10.0, box_weight=5.0)
+RECIPES = {'published': PUBLISHED, 'finetuning': FINETUNING, 'own_data': OWN_DATA}
 
 
-def choose_recipe(flags: Mapping[str, Any], checkpoint_recipe: Mapping[str, Any], finetuning: bool,
+def choose_recipe(flags: Mapping[str, Any], checkpoint_recipe: Mapping[str, Any], name: str,
                   world_size: int = 1, pretrained: bool = False) -> Recipe:
-    """The recipe of a run. Flags come first, then the recipe of the checkpoint, then the default for this kind of run.
+    """The recipe of a run. Flags come first, then the recipe of the checkpoint, then the recipe of that name.
 
     Args:
         flags: fields of `Recipe` that flags give, by name.
         checkpoint_recipe: fields that the checkpoint's run had, by name; empty where there is none.
-        finetuning: whether the run resumes a checkpoint.
+        name: a key of `RECIPES`.
         world_size: number of processes.
         pretrained: whether batch norm starts with trained statistics.
     Raises:
@@ -89,16 +110,23 @@ def choose_recipe(flags: Mapping[str, Any], checkpoint_recipe: Mapping[str, Any]
     """
     chosen = {**checkpoint_recipe, **flags}
     try:
-        recipe = dataclasses.replace(FINETUNING if finetuning else PUBLISHED, **chosen)
+        recipe = dataclasses.replace(RECIPES[name], **chosen)
     except TypeError as error:
         raise ValueError(error) from None
-    defaults: dict[str, Any] = {'freeze_bn': pretrained and recipe.batch_size < MIN_BATCH_NORM_IMAGES}
-    if not finetuning:
+    defaults: dict[str, Any] = {}
+    if name != 'own_data':  # which learns another kind of image than that of the statistics
+        defaults['freeze_bn'] = pretrained and recipe.batch_size < MIN_BATCH_NORM_IMAGES
+    if name == 'published':
         defaults['lr'] = recipe.lr * recipe.batch_size * world_size / PUBLISHED_BATCH_SIZE
     return dataclasses.replace(recipe, **{**defaults, **chosen})
 
 
-def learning_rate(recipe: Recipe, step: int, world_size: int = 1) -> float:
+def progress(recipe: Recipe, step: int, seconds: float = 0.0) -> float:
+    """The share of a run that is done, 0 to 1 (more where it ended late), after so many steps and seconds."""
+    return seconds / (60 * recipe.minutes) if recipe.minutes else step / recipe.steps
+
+
+def learning_rate(recipe: Recipe, step: int, world_size: int = 1, seconds: float = 0.0) -> float:
     """The learning rate of a step, from 0: a warm-up, then the schedule down from the peak.
 
     The published schedule is one of images: it shrinks where a step takes more of them. It also shrinks to fit a run
@@ -108,13 +136,14 @@ def learning_rate(recipe: Recipe, step: int, world_size: int = 1) -> float:
         recipe: `Recipe`.
         step: number of the step, from 0.
         world_size: number of processes, each of which adds its images to a step.
+        seconds: that the run has trained.
     """
     rate = recipe.lr
     if recipe.lr_schedule == 'steps':
         published_length = PUBLISHED_STEPS * PUBLISHED_BATCH_SIZE / (recipe.batch_size * world_size)
-        length = min(recipe.steps, published_length)
+        length = published_length if recipe.minutes else min(recipe.steps, published_length)
         rate *= 0.1 ** sum(step * PUBLISHED_STEPS >= decay_step * length for decay_step in LR_DECAY_STEPS)
     elif recipe.lr_schedule == 'cosine':
-        rate *= (1 + math.cos(math.pi * step / recipe.steps)) / 2
-    warmup = max(min(WARMUP_STEPS, recipe.steps // 10), 1)
+        rate *= (1 + math.cos(math.pi * min(progress(recipe, step, seconds), 1))) / 2
+    warmup = TIMED_WARMUP_STEPS if recipe.minutes else max(min(WARMUP_STEPS, recipe.steps // 10), 1)
     return min(rate, WARMUP_LR + max(recipe.lr - WARMUP_LR, 0) * step / warmup)

@@ -1,5 +1,6 @@
 """What a training run consists of."""
 import dataclasses
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from model.yolact import Yolact
 from training.ema import EMA
 from training.precision import Precision
 from training.recipe import Recipe
+
+now = time.monotonic  # seconds since whenever
 
 
 @dataclass
@@ -30,12 +33,13 @@ class Run:
         best: names of the best checkpoints of this run in `save_dir`, where those of other runs may be, too.
         rank: number of this process, from 0.
         world_size: number of processes.
+        seconds: that it has trained, also before this run, as of the last step.
     """
     network: Yolact
     classes: Classes
     recipe: Recipe
     criterion: Criterion
-    optimizer: paddle.optimizer.Momentum
+    optimizer: paddle.optimizer.Optimizer
     precision: Precision
     ema: EMA | None
     save_dir: Path
@@ -43,6 +47,15 @@ class Run:
     best: set[str] = dataclasses.field(default_factory=set)
     rank: int = 0
     world_size: int = 1
+    seconds: float = 0.0
+    _began: float = dataclasses.field(default_factory=lambda: now(), repr=False)
+
+    def __post_init__(self) -> None:
+        self._began -= self.seconds
+
+    def elapsed(self) -> float:
+        """Seconds that it has trained, also before this run, as of now."""
+        return now() - self._began
 
     @property
     def is_main_process(self) -> bool:

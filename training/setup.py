@@ -1,8 +1,10 @@
 """Starts a training run: a new one, or one that resumes a checkpoint."""
 import argparse
 import dataclasses
+import math
 from pathlib import Path
 
+import numpy as np
 import paddle
 
 from data.coco import CocoDataset
@@ -21,11 +23,13 @@ from training.checkpoints import best_checkpoints
 from training.ema import EMA
 from training.log import Log, ScalarWriter
 from training.optimizer import make_optimizer
+from training.own_data import choose_for_own_data, fit_anchors_to
 from training.precision import Precision
-from training.recipe import Recipe, choose_recipe
+from training.recipe import RECIPES, Recipe, choose_recipe
 from training.run import Run
 
 WARNINGS_SHOWN = 3
+CONFIG_FLAGS = ('backbone_name', 'input_size', 'mask_dim', 'anchor_sizes', 'aspect_ratios')
 
 
 def open_dataset(annotations: str, images: str) -> CocoDataset:
@@ -54,16 +58,32 @@ def start_run(args: argparse.Namespace, dataset: CocoDataset) -> Run:
     choose_device(None if args.use_gpu is None else 'gpu' if args.use_gpu else 'cpu')
     precision = Precision('float32' if args.amp == 'O0' else half_precision())
     rank, world_size = init_process_group()
+    if args.recipe == 'own_data':
+        lines = choose_for_own_data(args, dataset, gpu=paddle.get_device() != 'cpu')
+        print_lines(*lines if rank == 0 else ())
+    if args.epochs:
+        args.steps = math.ceil(args.epochs * len(dataset) / ((args.batch_size or RECIPES[args.recipe].batch_size)
+                                                             * world_size))
     checkpoint = open_checkpoint(args, dataset) if args.pattern == 1 else None
     recipe = recipe_of(args, checkpoint, world_size)
-    start = first_step(args, checkpoint, recipe)
+    start, seconds = first_step(args, checkpoint, recipe), checkpoint.seconds if checkpoint else 0.0
     network = build_network(args, dataset, checkpoint, recipe)
-    optimizer = make_optimizer(network, checkpoint.velocity if checkpoint else None)
+    optimizer = make_optimizer(network, recipe, checkpoint.optimizer_state if checkpoint else None)
     ema = EMA(network, recipe.ema, checkpoint.ema if checkpoint else None) if recipe.ema else None
     best = best_checkpoints(args.save_dir, checkpoint.step) if checkpoint and checkpoint.step else set()
-    criterion = Criterion(recipe.conf_loss, recipe.box_loss, recipe.negpos_ratio)
-    return Run(network, dataset.classes, recipe, criterion, optimizer, precision, ema, args.save_dir, start, best, rank,
-               world_size)
+    criterion = Criterion(recipe.conf_loss, recipe.box_loss, recipe.negpos_ratio, recipe.box_weight,
+                          balanced_class_weights(dataset) if recipe.balance_classes else None)
+    return Run(network, dataset.classes, recipe, criterion, optimizer, precision, ema, args.save_dir, start, best,
+               rank, world_size, seconds)
+
+
+def balanced_class_weights(dataset: CocoDataset) -> tuple[float, ...]:
+    """The weight of each class: one over the square root of its number of objects, 1 as a mean over objects."""
+    counts = np.zeros(len(dataset.classes))
+    for i in range(len(dataset)):
+        counts += np.bincount(dataset.objects(i).labels, minlength=len(counts))
+    weights = 1 / np.sqrt(np.maximum(counts, 1))
+    return tuple((weights * counts.sum() / max((weights * counts).sum(), 1e-9)).tolist())
 
 
 def open_checkpoint(args: argparse.Namespace, dataset: CocoDataset) -> Checkpoint:
@@ -95,8 +115,10 @@ def recipe_of(args: argparse.Namespace, checkpoint: Checkpoint | None, world_siz
     """
     flags = {field.name: getattr(args, field.name) for field in dataclasses.fields(Recipe)
              if getattr(args, field.name) is not None}
+    if 'steps' in flags:
+        flags.setdefault('minutes', 0.0)
     try:
-        recipe = choose_recipe(flags, checkpoint and checkpoint.recipe or {}, args.pattern == 1, world_size,
+        recipe = choose_recipe(flags, checkpoint and checkpoint.recipe or {}, args.recipe, world_size,
                                pretrained=args.pattern == 1 or args.backbone_weights is not None)
     except ValueError as error:
         raise UserError(f'{args.model_path}: its recipe is damaged: {error}; copy the checkpoint again or take another '
@@ -111,12 +133,15 @@ def first_step(args: argparse.Namespace, checkpoint: Checkpoint | None, recipe: 
     """How many steps are done before the run.
 
     Raises:
-        UserError: all of them.
+        UserError: all of them, or all minutes are over.
     """
     start = args.initial_step or 0
     if checkpoint and checkpoint.step is not None:
         start = checkpoint.step
-    if start >= recipe.steps:
+    if checkpoint and recipe.minutes and checkpoint.seconds >= 60 * recipe.minutes:
+        raise UserError(f'{args.model_path}: has trained {checkpoint.seconds / 60:.1f} minutes, and '
+                        f'--minutes={recipe.minutes:g} asks for no more; raise it')
+    if start >= recipe.steps and not recipe.minutes:
         raise UserError(f'step {start} is done, and --steps={recipe.steps} asks for no more; raise it')
     return start
 
@@ -136,6 +161,8 @@ def build_network(args: argparse.Namespace, dataset: CocoDataset, checkpoint: Ch
         restore(network, load_checkpoint(args.backbone_weights), args.backbone_weights, other_classes=True)
     if recipe.freeze_bn:
         network.freeze_batch_norm()
+    for part in args.freeze or ():
+        network.freeze(part)
     return network
 
 
@@ -149,16 +176,20 @@ def config_of(args: argparse.Namespace, dataset: CocoDataset, checkpoint: Checkp
     if args.num_classes not in (None, num_classes):
         raise UserError(f'--num_classes={args.num_classes}, but {args.train_anno_path} has {num_classes - 1} classes, '
                         f'which makes {num_classes} with background; leave the flag out')
-    flags = {name: getattr(args, name) for name in ('backbone_name', 'input_size', 'mask_dim')
-             if getattr(args, name) is not None}
+    flags = {name: getattr(args, name) for name in CONFIG_FLAGS if getattr(args, name) is not None}
+    flags.update((name, tuple(value)) for name, value in flags.items() if isinstance(value, list))
     scores = CLASS_LOSSES[recipe.conf_loss]
     try:
-        if checkpoint is None:
-            return preset(**{'backbone_name': 'resnet50dcn', 'num_classes': num_classes, 'scores': scores, **flags})
-        _check_same_network(args, checkpoint, flags, recipe.conf_loss)
-        return dataclasses.replace(checkpoint.config, **flags)
+        if checkpoint:
+            _check_same_network(args, checkpoint, flags, recipe.conf_loss)
+            return dataclasses.replace(checkpoint.config, **flags)
+        config = preset(**{'backbone_name': 'resnet50dcn', 'num_classes': num_classes, 'scores': scores, **flags})
     except ValueError as error:
         raise UserError(error) from None
+    if args.fit_anchors:
+        config, line = fit_anchors_to(dataset, config)
+        print_lines(line)
+    return config
 
 
 def _check_same_network(args: argparse.Namespace, checkpoint: Checkpoint, flags: dict[str, object],
@@ -188,7 +219,8 @@ def open_log(args: argparse.Namespace, run: Run) -> Log:
         UserError: VisualDL is asked for and not installed.
     """
     scalars = open_visualdl(run.save_dir) if args.visualdl and run.is_main_process else None
-    return Log(run.save_dir / 'log.jsonl', run.start, run.recipe.steps, args.log_interval, run.is_main_process, scalars)
+    return Log(run.save_dir / 'log.jsonl', run.start, None if run.recipe.minutes else run.recipe.steps,
+               args.log_interval, run.is_main_process, scalars)
 
 
 def open_visualdl(save_dir: Path) -> ScalarWriter:

@@ -1,5 +1,6 @@
 """One training step."""
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import paddle
@@ -19,10 +20,12 @@ class StepResult:
 
     Attributes:
         losses: weighted losses by name, over the images of all processes.
+        gradient_norm: of all gradients together, before it is clipped.
         finite: whether losses and gradients were finite. Otherwise the step was skipped.
         stop_requested: whether any process is to stop.
     """
     losses: dict[str, float]
+    gradient_norm: float
     finite: bool
     stop_requested: bool
 
@@ -39,7 +42,7 @@ def training_step(run: Run, batch: Batch, step: int, stop_request: StopRequest) 
         DistributedError: another process has ended.
     """
     network, parameters = run.network, run.network.parameters()
-    run.optimizer.set_lr(learning_rate(run.recipe, step - 1, run.world_size))
+    run.optimizer.set_lr(learning_rate(run.recipe, step - 1, run.world_size, run.seconds))
     statistics = batch_norm_statistics(network)
     targets = targets_of(batch)
     positives = int(all_reduce(paddle.to_tensor(len(targets.positives))))
@@ -48,12 +51,16 @@ def training_step(run: Run, batch: Batch, step: int, stop_request: StopRequest) 
     run.precision.backward(sum(losses.values(), start=paddle.zeros([])), parameters)
     all_reduce_gradients(parameters)
     # Every process learns what happened in any of them, and does the same.
-    *values, gradients, stop_requested = all_reduce(paddle.stack([
-        *(loss.detach() for loss in losses.values()), sum_of_gradients(network),
-        paddle.to_tensor(float(stop_request.requested))])).numpy().tolist()
+    norm = gradient_norm(parameters)
+    *values, gradients, stop_requested, run.seconds = all_reduce(paddle.stack([
+        *(loss.detach() for loss in losses.values()), norm / run.world_size,
+        paddle.to_tensor(float(stop_request.requested)),
+        paddle.to_tensor(run.elapsed() / run.world_size)])).numpy().tolist()
     finite = math.isfinite(sum(values) + gradients)
     run.precision.update_scale(finite)
     if finite:
+        if run.recipe.clip_norm:
+            clip_gradients(parameters, norm, run.recipe.clip_norm)
         run.optimizer.step()
         if run.ema:
             run.ema.update(step)
@@ -61,7 +68,7 @@ def training_step(run: Run, batch: Batch, step: int, stop_request: StopRequest) 
         for value, before in statistics:
             paddle.assign(before, value)
     run.optimizer.clear_grad()
-    return StepResult(dict(zip(losses, values)), finite, stop_requested > 0)
+    return StepResult(dict(zip(losses, values)), gradients, finite, stop_requested > 0)
 
 
 def targets_of(batch: Batch) -> Targets:
@@ -77,6 +84,21 @@ def batch_norm_statistics(network: Yolact) -> list[tuple[paddle.Tensor, paddle.T
     return [(value, value.clone()) for value in network.parameters() if value.stop_gradient]
 
 
-def sum_of_gradients(network: Yolact) -> paddle.Tensor:
-    """A scalar that is finite if and only if all gradients are, overflow of the sum apart."""
-    return paddle.add_n([parameter.grad.sum() for parameter in network.parameters() if parameter.grad is not None])
+def gradient_norm(parameters: Iterable[paddle.Tensor]) -> paddle.Tensor:
+    """The Euclidean norm of all gradients together, float32 []. It is finite only if all gradients are."""
+    return paddle.add_n([parameter.grad.square().sum() for parameter in parameters
+                         if parameter.grad is not None]).sqrt()
+
+
+def clip_gradients(parameters: Iterable[paddle.Tensor], norm: paddle.Tensor, max_norm: float) -> None:
+    """Scale all gradients down so that their norm together is at most a maximum.
+
+    Args:
+        parameters: of the network.
+        norm: as of `gradient_norm`.
+        max_norm: the maximum.
+    """
+    factor = paddle.clip(max_norm / norm, max=1)
+    for parameter in parameters:
+        if parameter.grad is not None:
+            parameter.grad = parameter.grad * factor

@@ -45,3 +45,12 @@ def test_ciou_pulls_a_box_towards_one_it_does_not_touch():
     ciou(box, paddle.to_tensor([[0.7, 0.7, 0.8, 0.8]])).sum().backward()
     x0, y0, x1, y1 = box.grad.numpy()[0]
     assert x0 + x1 > 0.1 and y0 + y1 > 0.1
+
+
+def test_a_wild_prediction_is_bounded_and_so_is_its_gradient():
+    anchors = paddle.to_tensor([[0.5, 0.5, 0.2, 0.1]])
+    offsets = paddle.to_tensor([[0.0, 0.0, 1e4, 1e4]], stop_gradient=False)
+    boxes = decode(offsets, anchors)
+    np.testing.assert_allclose(boxes.numpy(), [[0.5 - 6.25, 0.5 - 3.125, 0.5 + 6.25, 0.5 + 3.125]], rtol=1e-5)
+    (1 - ciou(boxes, paddle.to_tensor([[0.4, 0.4, 0.6, 0.6]]))).sum().backward()
+    assert np.isfinite(offsets.grad.numpy()).all()

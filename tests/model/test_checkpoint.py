@@ -42,7 +42,7 @@ def test_what_is_saved_is_loaded(network, tmp_path):
     loaded = load_checkpoint(tmp_path / 'a' / 'b.pd', training=True)
     for field in ('config', 'classes', 'step', 'epoch', 'recipe', 'backbone_only'):
         assert getattr(loaded, field) == getattr(saved, field)
-    for tensors in ('tensors', 'velocity'):
+    for tensors in ('tensors', 'optimizer_state'):
         expected, found = getattr(saved, tensors), getattr(loaded, tensors)
         assert expected.keys() == found.keys()
         for name in expected:

@@ -126,7 +126,7 @@ def test_a_launcher_that_is_stopped_leaves_a_checkpoint_and_no_processes(folder,
         launcher.wait(60)
         wait_until(lambda: 'saved out/step' in log.read_text())
         checkpoint, = (tmp_path / 'out').glob('step*.pd')
-        assert load_checkpoint(checkpoint, training=True).velocity
+        assert load_checkpoint(checkpoint, training=True).optimizer_state
         wait_until(lambda: not processes_of(folder))
     finally:
         for process in processes_of(folder):

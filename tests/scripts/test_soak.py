@@ -102,8 +102,8 @@ def newest(out):
     if path is None:
         return 0, None
     checkpoint = load_checkpoint(path, training=True)
-    assert checkpoint.velocity.keys() <= checkpoint.tensors.keys() == checkpoint.ema.keys()
-    assert checkpoint.velocity
+    assert checkpoint.optimizer_state.keys() <= checkpoint.tensors.keys() == checkpoint.ema.keys()
+    assert checkpoint.optimizer_state
     return checkpoint.step, path
 
 

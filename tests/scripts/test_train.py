@@ -84,6 +84,8 @@ def test_lines_have_every_loss(short_run):
     for line in steps:
         words = line.split()
         values = [float(words[words.index(name) + 1]) for name in ('box', 'mask', 'class', 'mask_iou', 'semantic')]
+        assert 'left' in words or words[1] == '1/6'
+        assert words[2] == f'{int(words[1][0]) / 6:.0%}'
         assert float(words[words.index('loss') + 1]) == pytest.approx(sum(values), abs=0.005)
 
 
@@ -223,7 +225,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(folder, tmp_path):
     assert 'Traceback' not in done.stderr
     saved = checkpoints(tmp_path / 'copy')
     assert sorted(saved) == list(range(1, len(saved) + 1)) and 1 <= len(saved) < 6
-    assert all(load_checkpoint(path, training=True).velocity for path in saved.values())
+    assert all(load_checkpoint(path, training=True).optimizer_state for path in saved.values())
 
 
 def test_a_folder_that_becomes_read_only_leaves_the_last_checkpoint_whole(folder, tmp_path):
@@ -244,7 +246,7 @@ wait $run"""
     assert output.count('train.py: error: ') == 1 and 'Traceback' not in output
     saved = checkpoints(tmp_path / 'copy')
     assert list(saved)
-    assert all(load_checkpoint(path, training=True).velocity for path in saved.values())
+    assert all(load_checkpoint(path, training=True).optimizer_state for path in saved.values())
 
 
 def test_a_folder_that_is_removed_under_a_run_is_made_again(folder, tmp_path):
@@ -364,7 +366,7 @@ def test_a_loss_that_is_never_finite_stops_the_run_with_finite_weights(folder, t
     assert sum(' is skipped: ' in line for line in lines) == 10
     path, = checkpoints(tmp_path).values()
     checkpoint = load_checkpoint(path, training=True)
-    for tensors in (checkpoint.tensors, checkpoint.velocity):
+    for tensors in (checkpoint.tensors, checkpoint.optimizer_state):
         assert all(np.isfinite(tensor).all() for tensor in tensors.values())
 
 

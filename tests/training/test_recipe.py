@@ -35,20 +35,20 @@ def test_a_low_rate_needs_no_warm_up():
 
 
 def test_from_scratch_the_published_recipe_is_used_with_a_learning_rate_in_proportion_to_the_images_per_step():
-    assert choose_recipe({}, {}, False) == PUBLISHED
-    assert choose_recipe({}, {}, False, world_size=4).lr == 4e-3
-    assert choose_recipe({'batch_size': 2}, {}, False, world_size=2).lr == 5e-4
-    assert choose_recipe({'lr': 0.5}, {}, False, world_size=4).lr == 0.5
+    assert choose_recipe({}, {}, 'published') == PUBLISHED
+    assert choose_recipe({}, {}, 'published', world_size=4).lr == 4e-3
+    assert choose_recipe({'batch_size': 2}, {}, 'published', world_size=2).lr == 5e-4
+    assert choose_recipe({'lr': 0.5}, {}, 'published', world_size=4).lr == 0.5
 
 
 def test_finetuning_has_its_own_recipe():
-    assert choose_recipe({}, {}, True, pretrained=True) == FINETUNING
+    assert choose_recipe({}, {}, 'finetuning', pretrained=True) == FINETUNING
     assert (FINETUNING.lr, FINETUNING.lr_schedule) == (1e-4, 'constant')
 
 
 def test_a_recipe_comes_from_flags_then_the_checkpoint_then_the_pattern():
     checkpoint_recipe = dict(lr=0.02, lr_schedule='cosine', conf_loss='focal_loss', steps=30, seed=4, batch_size=2)
-    found = choose_recipe({'lr': 0.5, 'steps': 40}, checkpoint_recipe, True)
+    found = choose_recipe({'lr': 0.5, 'steps': 40}, checkpoint_recipe, 'finetuning')
     assert found == Recipe(0.5, 'cosine', 'focal_loss', 'ciou', steps=40, seed=4, batch_size=2)
 
 
@@ -56,7 +56,7 @@ def test_a_recipe_comes_from_flags_then_the_checkpoint_then_the_pattern():
     (5, True, {}, True), (6, True, {}, False), (5, False, {}, False), (5, True, {'freeze_bn': False}, False)])
 def test_batch_norm_is_frozen_for_few_images_per_device_and_a_pretrained_backbone(batch_size, pretrained,
                                                                                   checkpoint_recipe, frozen):
-    recipe = choose_recipe({'batch_size': batch_size}, checkpoint_recipe, True, pretrained=pretrained)
+    recipe = choose_recipe({'batch_size': batch_size}, checkpoint_recipe, 'finetuning', pretrained=pretrained)
     assert recipe.freeze_bn is frozen
 
 
@@ -66,4 +66,4 @@ def test_batch_norm_is_frozen_for_few_images_per_device_and_a_pretrained_backbon
     {'seed': -1}, {'pos_threshold': 2}, {'negpos_ratio': 'x'}])
 def test_a_damaged_recipe(checkpoint_recipe):
     with pytest.raises(ValueError):
-        choose_recipe({}, checkpoint_recipe, True)
+        choose_recipe({}, checkpoint_recipe, 'finetuning')

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
+from data.anchor_coverage import best_anchor_ious
 from data.coco import CocoDataset
 from data.images import read_image
 from data.loader import Batches
@@ -12,7 +13,7 @@ from model.config import preset
 from prediction import Predictor
 from tests.helpers import ROOT
 from tools.shapes import write_split
-from visualization.plots import best_anchor_ious, draw_anchors, draw_prototypes, draw_samples
+from visualization.plots import draw_anchors, draw_prototypes, draw_samples
 
 IMAGE = ROOT / 'images/test/shapes_2000004.jpg'
 CONFIG = preset('resnet18dcn_half', num_classes=9, input_size=256)
