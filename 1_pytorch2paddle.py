@@ -4,6 +4,7 @@ Also converts ImageNet weights of ResNet-50, ResNet-101 and DarkNet-53, to a bac
 """
 import argparse
 import re
+import zipfile
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,17 @@ from model.checkpoint import META, MODEL, Checkpoint, save_checkpoint
 from model.classes import COCO, Classes
 from model.config import PUBLISHED_SIZE, Config, preset
 from model.parameter_names import public_name
+from system.arguments import ArgumentParser
 from system.command import run
 from system.errors import UserError
+from system.limits import MAX_WEIGHTS, check_size
 from system.messages import pluralize
 
 NETWORKS = ('resnet50dcn', 'resnet101dcn', 'resnet50', 'resnet101', 'darknet53')
 ANCHORS: dict[str, dict[str, Any]] = {
     'coco': {}, 'pascal': dict(anchor_sizes=(32, 64, 128, 256, 512), square_anchors=False),
 }
-MAX_TENSOR_SIZE = 10 ** 8  # numbers; a damaged file may claim more than it holds. No network here has a tenth of this
+MAX_NUMBERS = 3 * 10 ** 8  # in a file, which may claim more than it holds. No network here has a quarter of this
 UNUSED = {  # patterns of the names of tensors that are left out, by the reason
     'batch counters of batch norm, which nothing uses': r'\.num_batches_tracked$',
     "second copies of the backbone's layers, from old versions": r'^backbone\.layer\d\.',
@@ -33,7 +36,7 @@ UNUSED = {  # patterns of the names of tensors that are left out, by the reason
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog='Needs PyTorch: pip install -r requirements-convert.txt\n'
                'The file is loaded as tensors only; code in it is not run.\n\n'
@@ -132,6 +135,8 @@ def read_state(path: str) -> dict[str, np.ndarray]:
         import torch  # before Paddle, after which its libraries do not load on Windows
     except ImportError as error:
         raise UserError(f'needs PyTorch ({error}): pip install -r requirements-convert.txt') from None
+    check_size(path, MAX_WEIGHTS)
+    check_unpacked_size(path)
     with open(path, 'rb') as file:
         try:
             state = torch.load(file, map_location='cpu', weights_only=True)
@@ -143,11 +148,28 @@ def read_state(path: str) -> dict[str, np.ndarray]:
     if not (isinstance(state, dict) and state and all(
             isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in state.items())):
         raise UserError(f'{path}: not a state dict, which is tensors by name; save model.state_dict()')
+    total = sum(tensor.numel() for tensor in state.values())
+    if total > MAX_NUMBERS:  # a view with strides of zero claims more numbers than the file holds
+        raise UserError(f'{path}: refused: {total} numbers, more than any network here has; save model.state_dict()')
     for name, tensor in state.items():
         special = tensor.is_meta or tensor.is_quantized or tensor.is_complex() or tensor.is_neg()
-        if special or tensor.layout != torch.strided or tensor.numel() > MAX_TENSOR_SIZE:
+        if special or tensor.layout != torch.strided:
             raise UserError(f'{path}: refused: {name} is no plain tensor; save model.state_dict()')
     return {name.removeprefix('module.'): tensor.detach().float().numpy() for name, tensor in state.items()}
+
+
+def check_unpacked_size(path: str) -> None:
+    """Raises a UserError for a zip file, as PyTorch's are, that would unpack to too much."""
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError):
+        return  # PyTorch says what is wrong
+    if unpacked > MAX_WEIGHTS:
+        raise UserError(f'{path}: refused: it unpacks to {unpacked / 1e9:.1f} GB, more than the '
+                        f'{MAX_WEIGHTS / 1e9:g} GB that are read; get it again')
 
 
 def as_backbone(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

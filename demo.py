@@ -7,20 +7,21 @@ import os
 import tempfile
 from pathlib import Path
 
+from engines.selection import model_files
 from prediction.arguments import open_predictor, prediction_flags
 from prediction.formats import MASK_FORMATS, open_writers
 from prediction.run import PredictionRun, predict_images
 from prediction.sources import Sources, find_sources
 from prediction.video_run import predict_camera, predict_video
-from system.arguments import nonempty_path, positive_int
+from system.arguments import ArgumentParser, nonempty_path, positive_int
 from system.command import run
 from system.errors import UserError
-from system.files import check_writable
+from system.files import check_output
 from system.interruption import StopRequest
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         parents=[own_flags(), prediction_flags('weights/shapes.pd', 0.3)],
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description='Predict on images, videos or what a camera sees, and draw the objects: masks, boxes,\n'
@@ -42,7 +43,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 def own_flags() -> argparse.ArgumentParser:
     """What to predict on and what to write: a parent parser. Help shows these before the other parent's."""
-    parser = argparse.ArgumentParser(add_help=False)
+    parser = ArgumentParser(add_help=False)
     parser.add_argument('--images', type=nonempty_path, nargs='+', default=['images/test'],
                         help='images, videos, folders of them, patterns such as "a/*.jpg", or the number of a camera '
                              '(default: images/test)')
@@ -110,13 +111,14 @@ def check_flags(args: argparse.Namespace, sources: Sources) -> None:
         OSError: a file cannot be written.
     """
     for path in sources.paths:
-        if os.path.exists(args.out) and args.out.samefile(path.parent):
+        folders = path.parent, Path(os.path.realpath(path)).parent
+        if os.path.exists(args.out) and any(map(args.out.samefile, filter(os.path.exists, folders))):
             raise UserError(f'{args.out}: --out is where the images are, and they would be overwritten; name another '
                             'folder')
     if args.save_labelme and not sources.images:
         raise UserError('--save_labelme is for images; labelme has no videos')
     if args.save_json:
-        check_writable(args.save_json)
+        check_output(args.save_json, [*sources.paths, *model_files(args.model_path)])
 
 
 def make_folder(out: Path) -> None:

@@ -4,11 +4,14 @@
 """
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
+from data.arguments import add_allow_outside
 from data.coco import CocoDataset
+from engines.selection import model_files
 from evaluation.average_precision import AveragePrecision
 from evaluation.error_analysis import Errors
 from evaluation.evaluate import check_classes, evaluate, evaluate_results
@@ -16,10 +19,10 @@ from evaluation.report import write_report
 from evaluation.results import read_results
 from model.classes import Classes
 from prediction.arguments import batch_flags, open_predictor, prediction_flags
-from system.arguments import nonempty_path, positive_int
+from system.arguments import ArgumentParser, nonempty_path, positive_int
 from system.command import run
 from system.errors import UserError
-from system.files import check_writable, replacing
+from system.files import check_output, replacing
 from system.messages import one_line
 from visualization.training_log import read_training_log
 
@@ -27,7 +30,7 @@ WARNINGS_SHOWN = 5
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         parents=[prediction_flags('./pretrained_resnet50dcn', 0.05), batch_flags()],
         description='ImageEvaluator a checkpoint on a COCO-style dataset: the twelve metrics of pycocotools for boxes '
                     'and for masks, AP by IoU threshold, and AP by class. Images that cannot be read count as '
@@ -36,6 +39,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
                         help='folder of the images (default: %(default)s)')
     parser.add_argument('--valid_anno_path', default='../COCO/annotations/instances_val2017.json',
                         help='their annotation file (default: %(default)s)')
+    add_allow_outside(parser)
     parser.add_argument('--max_images', type=positive_int,
                         help='evaluate on the first so many images only (default: all)')
     parser.add_argument('--results', type=nonempty_path, metavar='FILE',
@@ -47,7 +51,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
                         help='also write a page to look at in a browser, such as results/report.html: metrics, curves, '
                              'AP by class, the confusion matrix, and the worst images (default: none)')
     args = parser.parse_args(argv)
-    if args.json and args.json == args.report:
+    if args.json and args.report and os.path.realpath(args.json) == os.path.realpath(args.report):
         parser.error('--json and --report are to be two files')
     return args
 
@@ -55,9 +59,10 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Print the metrics. Returns the exit status."""
     args = parse_arguments(argv)
-    dataset = read_dataset(args.valid_anno_path, args.valid_images_path, images=not args.results)
+    dataset = read_dataset(args.valid_anno_path, args.valid_images_path, not args.results, args.allow_outside)
+    evaluated = [args.results] if args.results else model_files(args.model_path)
     for path in filter(None, (args.json, args.report)):
-        check_writable(path)
+        check_output(path, [*dataset.files, *evaluated])
     errors = Errors(len(dataset.classes)) if args.report else None
     metrics, problems = (evaluate_results_file if args.results else evaluate_checkpoint)(args, dataset, errors)
     print(metrics, flush=True)
@@ -88,9 +93,9 @@ def evaluate_results_file(args: argparse.Namespace, dataset: CocoDataset,
     return evaluate_results(dataset, boxes, masks, args.max_images, args.num_workers, errors), []
 
 
-def read_dataset(annotations_path: str, images_path: str, images: bool) -> CocoDataset:
+def read_dataset(annotations_path: str, images_path: str, images: bool, allow_outside: bool) -> CocoDataset:
     """The dataset, after a look at what is wrong with it, and if they are needed for its images."""
-    dataset = CocoDataset(annotations_path, images_path)
+    dataset = CocoDataset(annotations_path, images_path, allow_outside)
     dataset.check_annotations()
     if images:
         dataset.check_folder()

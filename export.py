@@ -14,7 +14,7 @@ from data.images import read_image
 from engines.export import to_onnx, to_paddle
 from engines.selection import mask_iou_net_path
 from model.checkpoint import Checkpoint, halve, load_checkpoint, save_checkpoint
-from system.arguments import Renamed, nonempty_path
+from system.arguments import ArgumentParser, Renamed, nonempty_path
 from system.command import run
 from system.errors import UserError
 from system.files import replacing
@@ -24,7 +24,7 @@ SUFFIXES = {'onnx': '.onnx', 'paddle': '_paddle', 'half': '_half.pd'}
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description='Export a checkpoint. An exported network is compared with Paddle on an image first.\n\n'
                     "  onnx     X.onnx: from images at the network's input size, float32 [n, size, size, 3], BGR,\n"

@@ -7,12 +7,13 @@ import os
 import sys
 from pathlib import Path
 
+from data.arguments import add_allow_outside
 from data.coco import CocoDataset
 from engines.selection import model_files
 from evaluation.evaluate import check_classes
 from evaluation.submission import check_outputs, fingerprint, write_submission
 from prediction.arguments import batch_flags, open_predictor, prediction_flags, thresholds
-from system.arguments import nonempty_path
+from system.arguments import ArgumentParser, nonempty_path
 from system.command import run
 from system.device import choose_device
 from system.errors import UserError
@@ -21,7 +22,7 @@ from system.messages import one_line
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         parents=[prediction_flags('./pretrained_resnet50dcn', 0.05), batch_flags()],
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description='Predict the masks of the images of COCO test-dev, or of any file that lists images, and write\n'
@@ -37,6 +38,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
                         help='folder of the images (default: %(default)s)')
     parser.add_argument('--test_anno_path', default='../COCO/annotations/image_info_test-dev2017.json',
                         help='file that lists the images and the classes (default: %(default)s)')
+    add_allow_outside(parser)
     parser.add_argument('--out', type=nonempty_path,
                         default='results/detections_test-dev2017_yolactplus_results.json',
                         help='file to write (default: %(default)s)')
@@ -50,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
     """Write the files. Returns the exit status."""
     args = parse_arguments(argv)
     from system.distributed import DistributedError, init_process_group  # imports Paddle, which --help need not
-    dataset = CocoDataset(args.test_anno_path, args.test_images_path)
+    dataset = CocoDataset(args.test_anno_path, args.test_images_path, args.allow_outside)
     dataset.check_folder()
     choose_device(args.device)
     try:
@@ -58,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
         with StopRequest() as stop_request, stop_request.immediately():
             predictor = open_predictor(args)
             check_classes(dataset, predictor.classes)
-            check_outputs(args.out)
+            check_outputs(args.out, [*dataset.files, *model_files(args.model_path)])
             problems = write_submission(predictor, dataset, args.out, key_of(args), args.batch_size, args.num_workers,
                                         rank, world_size)
     except Stopped as stop:

@@ -9,6 +9,7 @@ from data.coco import CocoDataset
 from data.loader import Batches
 from evaluation.average_precision import AveragePrecision
 from evaluation.evaluate import check_classes, evaluate
+from model.checkpoint import META
 from prediction import Predictor
 from system import command
 from system.arguments import MAX_INT
@@ -37,10 +38,13 @@ def main(argv: list[str] | None = None) -> int:
     from training.setup import open_dataset, start_run
     try:
         with StopRequest('stopping after this step, with a checkpoint; once more stops at once') as stop_request:
-            dataset = open_dataset(args.train_anno_path, args.train_images_path)
-            validation = open_dataset(args.valid_anno_path, args.valid_images_path) if args.eval else None
+            dataset = open_dataset(args.train_anno_path, args.train_images_path, args.allow_outside)
+            validation = (open_dataset(args.valid_anno_path, args.valid_images_path, args.allow_outside)
+                          if args.eval else None)
             if validation:
                 check_classes(validation, dataset.classes)
+            if (args.save_dir / META).exists():
+                raise UserError(f'{args.save_dir}: is a checkpoint; name a folder to save checkpoints in: --save_dir')
             args.save_dir.mkdir(parents=True, exist_ok=True)
             return train(args, start_run(args, dataset), dataset, validation, stop_request)
     except DistributedError as error:

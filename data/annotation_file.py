@@ -4,6 +4,7 @@ Errors are ValueErrors, whose messages become part of a line that names the file
 """
 import json
 import math
+import os
 import reprlib
 from array import array
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ import numpy as np
 from data.images import ImageError, read_image
 from data.masks import RLE, Segmentation, bounding_box, compress
 from model.classes import Classes
+from system.limits import MAX_JSON, check_size
 from system.messages import one_line
 
 _USED_KEYS = frozenset((
@@ -79,6 +81,7 @@ def parse(path: Path) -> dict[str, Any]:
         ValueError: the file cannot be read, or is not a JSON object.
     """
     try:
+        check_size(path, MAX_JSON)
         with open(path, encoding='utf-8-sig') as file:
             content = json.load(file, object_hook=_shrink)
     except OSError as error:
@@ -160,8 +163,8 @@ def read_classes(records: list[Any]) -> Classes:
                    tuple(record['id'] for record in records))
 
 
-def read_images(records: list[Any], folder: Path) -> list[ImageRecord]:
-    """The file's images, whose files are in a folder.
+def read_images(records: list[Any], folder: Path, outside: bool = False) -> list[ImageRecord]:
+    """The file's images, whose files are in a folder; if `outside`, also elsewhere.
 
     Raises:
         ValueError: an image is wrong.
@@ -176,8 +179,17 @@ def read_images(records: list[Any], folder: Path) -> list[ImageRecord]:
         if sides[0] * sides[1] >= MAX_PIXELS:
             raise ValueError(f'image {_short(record["id"])} is {_short(sides[0])} wide and {_short(sides[1])} high; '
                              'correct that, or cut it into tiles')
-        images.append(ImageRecord(record['id'], folder / str(record['file_name']), *map(int, sides)))
+        path = folder / str(record['file_name'])
+        if not outside and not _is_inside(path, folder):
+            raise ValueError(f'image {_short(record["id"])} is outside the folder of images: '
+                             f'{_short(record["file_name"])}; correct its file_name, or allow it with --allow_outside')
+        images.append(ImageRecord(record['id'], path, *map(int, sides)))
     return images
+
+
+def _is_inside(path: Path, folder: Path) -> bool:
+    """Whether a path leads into a folder by its name. Links in the folder are its owner's."""
+    return os.path.join(os.path.abspath(path), '').startswith(os.path.join(os.path.abspath(folder), ''))
 
 
 def read_annotation(record: Any, images: list[ImageRecord], image_indices: dict[int | str, int],

@@ -62,11 +62,12 @@ class CocoDataset:
     images: list[ImageRecord]
     has_annotations: bool
 
-    def __init__(self, annotations_path: str | Path, images_folder: str | Path) -> None:
+    def __init__(self, annotations_path: str | Path, images_folder: str | Path, allow_outside: bool = False) -> None:
         """
         Args:
             annotations_path: a JSON file.
             images_folder: it is not checked here, see `check_folder`.
+            allow_outside: whether the file may list images that are not in that folder.
         Raises:
             UserError: the file is missing or wrong as a whole.
         """
@@ -76,7 +77,7 @@ class CocoDataset:
         try:
             content = parse(self.annotations_path)
             self.classes = read_classes(records_of(content, 'categories'))
-            self.images = read_images(records_of(content, 'images'), self.images_folder)
+            self.images = read_images(records_of(content, 'images'), self.images_folder, allow_outside)
             self.has_annotations = 'annotations' in content
             self._read_annotations(records_of(content, 'annotations') if self.has_annotations else [])
         except ValueError as error:
@@ -85,6 +86,12 @@ class CocoDataset:
     def __len__(self) -> int:
         """The number of images, with or without objects."""
         return len(self.images)
+
+    @property
+    def files(self) -> Iterator[Path]:
+        """The annotation file and the images."""
+        yield self.annotations_path
+        yield from (image.path for image in self.images)
 
     def objects(self, i: int) -> Objects:
         """The `Objects` of image i. The arrays are copies."""

@@ -16,6 +16,7 @@ import cv2  # noqa: E402
 
 from system.errors import UserError  # noqa: E402
 from system.files import replacing  # noqa: E402
+from system.limits import MAX_IMAGE, check_size
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff', '.gif')
 _FORMATS = ('JPEG', 'PNG', 'BMP', 'WEBP', 'TIFF', 'GIF')
@@ -98,6 +99,8 @@ def _read_bytes(path: Path) -> bytes:
     # OpenCV cannot open every file name on Windows.
     try:
         mode = path.stat().st_mode
+        if stat.S_ISREG(mode):
+            check_size(path, MAX_IMAGE)
         data = path.read_bytes() if stat.S_ISREG(mode) else b''  # reading a pipe might never end
     except FileNotFoundError as error:
         reason = 'a link to a file that is gone' if path.is_symlink() else 'no such file'

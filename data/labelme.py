@@ -9,6 +9,7 @@ import numpy as np
 from data.annotation_file import MAX_COORDINATE, MAX_PIXELS
 from data.images import read_image
 from system.errors import UserError
+from system.limits import MAX_LABEL_FILE, check_size
 from system.messages import one_line, pluralize
 
 VERSION = '5.5.0'  # of labelme, which writes such files
@@ -75,6 +76,7 @@ def _content(path: Path) -> Any:
     """The file's JSON."""
     if path.exists() and not path.is_file():  # reading a pipe might never end
         raise UserError(f'{path}: is a folder, a pipe or a device, not a file of labelme; take it out of the folder')
+    check_size(path, MAX_LABEL_FILE)
     return json.loads(path.read_bytes())
 
 

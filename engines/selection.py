@@ -8,6 +8,7 @@ from engines.onnx_engine import OnnxEngine, OnnxFiles
 from model.checkpoint import FILES, Checkpoint, load_checkpoint, restore
 from system.device import choose_device, find_device
 from system.errors import UserError
+from system.limits import MAX_ONNX, check_size
 
 ENGINES = ('onnx', 'paddle')
 
@@ -84,6 +85,8 @@ def _read_onnx_files(path: Path) -> OnnxFiles:
         if file.exists() and not file.is_file():  # reading a pipe would wait
             raise UserError(f'{file}: is no file; check the name')
     try:
+        for file in model_files(path):
+            check_size(file, MAX_ONNX)
         return OnnxFiles(path.read_bytes(), mask_iou_net.read_bytes() if mask_iou_net.exists() else None)
     except OSError as error:
         raise UserError(f'{path}: cannot be read ({error.strerror}); check the name') from None

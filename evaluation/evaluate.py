@@ -4,8 +4,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from tqdm import tqdm
-
 from data.annotation_file import ImageRecord
 from data.coco import CocoDataset
 from evaluation.average_precision import AveragePrecision, ImageEvaluation, average_precision, evaluate_image
@@ -16,6 +14,7 @@ from model.postprocess import Detections
 from prediction.pipeline import predict_dataset, split_into_batches
 from prediction.predictor import Predictor
 from system.errors import UserError
+from system.progress import progress_bar, show_progress
 from system.worker_pool import parallel_map
 
 Entries = list[dict[str, Any]]  # of a results file
@@ -55,7 +54,7 @@ def evaluate(predictor: Predictor, dataset: CocoDataset, batch_size: int = 1, ma
     problems: list[str] = []
     evaluations: list[ImageEvaluation] = []
     evaluator = ImageEvaluator(dataset, errors is not None)
-    with tqdm(total=len(images), unit=' images', mininterval=1, disable=not progress) as bar:
+    with progress_bar(len(images), 'images', shown=progress) as bar:
         for evaluated, unreadable in predict_dataset(predictor, split_into_batches(images, batch_size), evaluator,
                                                      workers):
             evaluations += _collect(evaluated, errors)
@@ -116,7 +115,7 @@ def evaluate_results(dataset: CocoDataset, boxes: Entries | None, masks: Entries
     parts = (_Part(i, None if box_entries is None else box_entries[image.id],
                    None if mask_entries is None else mask_entries[image.id]) for i, image in enumerate(images))
     evaluated = parallel_map(_PartEvaluator(ImageEvaluator(dataset, errors is not None)), parts, workers)
-    evaluations = list(_collect(tqdm(evaluated, total=len(images), unit=' images', mininterval=1), errors))
+    evaluations = list(_collect(show_progress(evaluated, len(images), 'images'), errors))
     return average_precision(dataset, evaluations, workers)
 
 

@@ -12,7 +12,6 @@ from typing import Any
 import cv2
 import numpy as np
 from pycocotools import mask as mask_api
-from tqdm import tqdm
 
 from data.annotation_file import ImageRecord
 from data.coco import CocoDataset
@@ -22,6 +21,7 @@ from evaluation.average_precision import METRICS, AveragePrecision, mean
 from evaluation.error_analysis import BACKGROUND, MIN_IOU, MIN_SCORE, Errors, PerImageErrors, match
 from model.classes import Classes
 from system.files import replacing
+from system.progress import show_progress
 from system.worker_pool import parallel_map
 from visualization.drawing import class_colour
 from visualization.training_log import LOSSES, moving_average, series
@@ -64,7 +64,7 @@ def write_report(path: str | Path, dataset: CocoDataset, metrics: AveragePrecisi
         'pairs': [[*pair, number] for pair, number in sorted(errors.pairs.items())],
         'images': errors.images,
         'training': _training(steps) if steps else None,
-        'gallery': list(tqdm(gallery, total=len(worst), desc='report', unit=' images', mininterval=1)),
+        'gallery': list(show_progress(gallery, len(worst), 'images', 'report')),
     }
     head, tail = TEMPLATE.read_text(encoding='ascii').split('{{content}}')
     with replacing(path) as file:

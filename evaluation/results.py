@@ -15,6 +15,7 @@ from model.classes import Classes
 from model.postprocess import Detections
 from system.errors import UserError
 from system.files import replacing
+from system.limits import MAX_JSON, check_size
 
 
 def to_coco(detections: Detections, image_id: int | str, classes: Classes, kind: str) -> list[dict[str, Any]]:
@@ -78,6 +79,7 @@ def read_results(path: str | Path, dataset: CocoDataset) -> tuple[list[dict[str,
         UserError: the file cannot be used.
     """
     try:
+        check_size(path, MAX_JSON)
         entries = json.loads(Path(path).read_bytes())
     except OSError as error:
         raise UserError(f'{path}: cannot be read ({error.strerror}); check the name') from None

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
-from tqdm import tqdm
-
 from data.annotation_file import ImageRecord
 from data.coco import CocoDataset
 from evaluation.results import to_coco, write_results
@@ -18,8 +16,9 @@ from model.classes import Classes
 from model.postprocess import Detections
 from prediction.pipeline import predict_dataset, split_into_batches
 from prediction.predictor import Predictor
-from system.files import check_writable, replacing
+from system.files import check_output, replacing
 from system.journal import Journal
+from system.progress import progress_bar
 
 
 class BatchResults(TypedDict):
@@ -44,11 +43,11 @@ def results_files(out: Path) -> dict[str, Path]:
     return {'mask': out, 'box': out.with_name(f'{stem}_bbox{end}{out.suffix}')}
 
 
-def check_outputs(out: Path) -> None:
-    """Make sure that the files can be written later. Raises OSError."""
+def check_outputs(out: Path, inputs: Sequence[Path]) -> None:
+    """Make sure that the files can be written later, and are none of the inputs. Errors as of `check_output`."""
     for path in results_files(out).values():
-        check_writable(path)
-        check_writable(path.with_suffix('.zip'))
+        check_output(path, inputs)
+        check_output(path.with_suffix('.zip'), inputs)
 
 
 def fingerprint(settings: object, files: Iterable[Path]) -> str:
@@ -103,7 +102,7 @@ def _predict_share(predictor: Predictor, dataset: CocoDataset, journal: Journal[
     total, left = (sum(len(batches[number]) for number in numbers) for numbers in (share, todo))
     predictions = predict_dataset(predictor, (batches[number] for number in todo), Describer(dataset.classes), workers)
     writer = journal.open(rank)
-    with tqdm(total=total, initial=total - left, unit=' images', mininterval=1, disable=rank > 0) as bar:
+    with progress_bar(total, 'images', initial=total - left, shown=rank == 0) as bar:
         for number, (described, problems) in zip(todo, predictions):
             results: BatchResults = {'mask': [entry for masks, _ in described for entry in masks],
                                      'box': [entry for _, boxes in described for entry in boxes], 'problems': problems}

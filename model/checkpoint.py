@@ -25,6 +25,7 @@ from model.config import Config
 from model.parameter_names import depends_on_classes
 from system.errors import UserError
 from system.files import replacing_folder
+from system.limits import MAX_WEIGHTS, check_size
 
 if TYPE_CHECKING:
     from model.yolact import Yolact
@@ -256,6 +257,7 @@ def _read_meta(path: Path) -> dict[str, Any]:
 
 def _read_tensors(path: Path) -> dict[str, np.ndarray]:
     try:
+        check_size(path, MAX_WEIGHTS)
         with safe_open(path, framework='numpy') as file:
             return {name: _as_float32(name, file.get_tensor(name)) for name in file.keys()}
     except (AttributeError, OSError, SafetensorError, TypeError, ValueError, struct.error) as error:

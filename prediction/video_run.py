@@ -11,13 +11,13 @@ from types import TracebackType
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from data.images import ImageError
 from model.postprocess import Detections
 from prediction.run import PredictionRun
 from prediction.video import Video, VideoWriter, has_screen, prefetch
 from system.messages import one_line, pluralize
+from system.progress import progress_bar
 
 QUIT_KEYS = {ord('q'), 27}  # Escape
 
@@ -72,7 +72,7 @@ def _predict_frames(run: PredictionRun, video: Video, path: Path, out: Path) -> 
     """Predict, write and draw the frames of a video, with a progress bar."""
     tally = Tally()
     writer = VideoWriter(out, video.fps) if run.draw else contextlib.nullcontext()
-    with writer, tqdm(total=video.frames or None, desc=one_line(path.name), unit=' frames', disable=None) as bar:
+    with writer, progress_bar(video.frames or None, 'frames', one_line(path.name)) as bar:
         for frame, detections in predict_batches(run, prefetch(video, 2 * run.batch_size)):
             tally.add(detections)
             run.write(f'{path.name}#{tally.frames:06d}', None, detections)

@@ -4,6 +4,9 @@ import functools
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
+
+from system.messages import one_line
 
 MAX_INT = 10 ** 9  # no flag has a use for more
 
@@ -86,6 +89,13 @@ def _int(text: str, minimum: int, maximum: int = MAX_INT) -> int:
     if value > maximum:
         raise argparse.ArgumentTypeError(f'{text} is more than {maximum}')
     return value
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """A parser whose errors are one line, not ten lines of usage first."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f'{self.prog}: error: {one_line(message)}\n')
 
 
 class Renamed(argparse.Action):

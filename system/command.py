@@ -12,6 +12,7 @@ from system.messages import one_line
 
 ROOT = Path(__file__).resolve().parent.parent
 USER_ERROR, BROKEN_PIPE = 2, 141  # exit statuses
+MEMORY_REMEDY = 'close other programs, or lower --batch_size, --num_workers or --input_size'
 INTERRUPTED = 'interrupted; files that were written are complete'
 
 
@@ -35,8 +36,8 @@ def exit_status(main: Callable[..., int], *arguments: object) -> int:
     Args:
         main: takes the arguments, such as a list of flags, and returns an exit status.
     Returns:
-        What `main` returns; 2 for a `UserError` or `OSError`; 130 for Ctrl-C and 128 + its number for other signals;
-        141 if whoever reads the output, such as `head`, has closed the pipe.
+        What `main` returns; 2 for a `UserError`, `OSError` or `MemoryError`; 130 for Ctrl-C and 128 + its number for
+        other signals; 141 if whoever reads the output, such as `head`, has closed the pipe.
     """
     try:
         status = main(*arguments)
@@ -51,6 +52,9 @@ def exit_status(main: Callable[..., int], *arguments: object) -> int:
         return 128 + getattr(stop, 'signal', signal.SIGINT)
     except BrokenPipeError:
         return BROKEN_PIPE
+    except MemoryError:
+        _print_error(f'{program_name(main)}: error: out of memory; {MEMORY_REMEDY}')
+        return USER_ERROR
     except OSError as error:
         if error.errno is None:
             raise

@@ -11,10 +11,12 @@ import shutil
 import stat
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, Any, Literal, overload
+
+from system.errors import UserError
 
 PART_NAME = re.compile(r'\.yolact-[0-9a-f]{32}\.part(\.\w+)?')  # of a file or folder that is not complete
 STALE_SECONDS = 3600  # a part that has not changed for so long was left behind by a process that was killed
@@ -99,6 +101,23 @@ def remove_folder(folder: Path) -> None:
         _remove(part)
 
 
+def check_output(path: str | Path, inputs: Iterable[str | Path]) -> None:
+    """Check that a file can be written and is not an input, before the work whose results it will hold.
+
+    Args:
+        path: as of `check_writable`.
+        inputs: files that the work reads. Links and other names of them are recognised.
+    Raises:
+        UserError: it is an input.
+        OSError: as of `check_writable`.
+    """
+    check_writable(path)
+    identity = _identity(path)
+    for source in inputs if identity else ():
+        if _identity(source) == identity:
+            raise UserError(f'{path}: is an input, {source}, and would be overwritten; name another output')
+
+
 def check_writable(path: str | Path) -> None:
     """Check that a file can be written, before the work whose results it will hold.
 
@@ -133,6 +152,15 @@ def _mode(path: Path) -> int | None:
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
             return None
         raise
+
+
+def _identity(path: str | Path) -> tuple[int, int] | None:
+    """Device and number of the file that a path leads to, links followed; None if there is none."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _new_part(folder: Path, suffix: str = '') -> Path:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
+from data.arguments import add_allow_outside
 from data.augmentation import MIN_SIDE
 from data.coco import CocoDataset
 from data.ground_truth import ground_truth
@@ -21,9 +21,12 @@ from data.images import ImageError, write_image
 from data.loader import MAX_OBJECTS
 from model.box_iou import box_iou
 from model.postprocess import Detections
+from system.arguments import ArgumentParser
 from system.command import run
 from system.cpu import default_workers
+from system.files import check_output
 from system.messages import one_line, pluralize
+from system.progress import show_progress
 from system.worker_pool import parallel_map
 from visualization.drawing import draw_detections
 from visualization.image_grid import make_grid, make_tile
@@ -59,14 +62,14 @@ class Statistics:
 def main(argv: list[str] | None = None) -> int:
     """Checks a dataset. Returns the exit status: 1 if there is a problem with it."""
     args = parse_arguments(argv)
-    dataset = CocoDataset(args.annotations, args.images)
+    dataset = CocoDataset(args.annotations, args.images, args.allow_outside)
     dataset.check_folder()
-    args.samples.parent.mkdir(parents=True, exist_ok=True)
+    check_output(args.samples, dataset.files)
     return 1 if check(dataset, args.samples, sys.maxsize if args.all else MAX_SHOWN) else 0
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog='python -m tools.check',
         description='Show what is in a dataset, and what is wrong with it: annotations that are left out; images '
                     'that are missing, damaged or of another size than annotated; objects with an empty mask, '
@@ -75,6 +78,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
                     'even such a class alone.')
     parser.add_argument('annotations', type=Path, help='annotation file')
     parser.add_argument('images', type=Path, help='folder of its images')
+    add_allow_outside(parser)
     parser.add_argument('--samples', type=Path, default='results/check.jpg',
                         help='image to write: some images with their ground truth (default: %(default)s)')
     parser.add_argument('--all', action='store_true',
@@ -109,8 +113,7 @@ def _inspect(dataset: CocoDataset) -> tuple[Statistics, Problems]:
     unusable: list[str] = []
     suspicious: list[str] = []
     checked = parallel_map(functools.partial(_check_image, dataset), range(len(dataset)), default_workers())
-    for i, (error, warnings) in enumerate(tqdm(checked, 'checking', len(dataset), unit=' images', disable=None,
-                                               leave=False)):
+    for i, (error, warnings) in enumerate(show_progress(checked, len(dataset), 'images', 'checking')):
         if error:
             unusable.append(error)
         suspicious += warnings + _count(dataset, i, statistics)

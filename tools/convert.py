@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from data.labelme import read_labelme
+from system.arguments import ArgumentParser
 from system.command import run
 from system.errors import UserError
 from system.files import check_writable, replacing
 from system.messages import one_line, pluralize
+from system.progress import show_progress
 
 COCO_STARTS = ('{"images": [', '{"annotations": [')  # how the files begin that this tool and demo.py write
 VAL_PERIOD = 10  # with --val, one image in so many is for validation
@@ -45,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog='python -m tools.convert',
         description="Convert a folder of labelme's label files to a COCO-style annotation file for train.py and "
                     'eval.py. The folder is then also the folder of images.')
@@ -107,7 +108,7 @@ def convert_labelme(paths: Sequence[Path], folder: Path,
         The annotations, and a line for each thing that was left out.
     """
     converted, problems = [], []
-    for path in tqdm(paths, 'reading', unit=' files', disable=None, leave=False):
+    for path in show_progress(paths, len(paths), 'files', 'reading'):
         try:
             image, size, objects, warnings = read_labelme(path)
         except UserError as error:

@@ -9,21 +9,21 @@ import argparse
 import json
 import re
 import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from data.masks import decompress, encode_mask
 from data.polygons import has_hole, trace
+from system.arguments import ArgumentParser
 from system.command import run
 from system.errors import UserError
 from system.interruption import Stopped
 from system.messages import one_line
+from system.progress import progress_bar
 from tools.scene import CATEGORIES, MIN_SIDE, Scene, SceneObject, draw_scene
 
 SPLITS = {'train': 'instances_train.json', 'val': 'instances_val.json', 'test': 'image_info_test.json'}
@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """The flags, which are the arguments of `write_dataset`."""
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog='python -m tools.shapes', formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         description='Draw a small COCO-style dataset of shapes: images in OUT/train, OUT/val and OUT/test, '
                     'annotation files in OUT/annotations. The same arguments draw the same dataset.')
@@ -90,7 +90,7 @@ def write_dataset(out: str | Path, seed: int = 0, train: int = 1500, val: int = 
             raise UserError(f'{name} is {value}: give {MIN_SIDE} to {MAX_SIDE} pixels')
     out.mkdir(parents=True, exist_ok=True)
     _clear(out)
-    with tqdm(total=sum(counts.values()), unit=' images', file=sys.stderr) as bar:
+    with progress_bar(sum(counts.values()), 'images') as bar:
         for split, count in counts.items():
             bar.set_description(split)
             write_split(out, split, count, seed, width, height, bar.update)

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from data.arguments import add_allow_outside
 from data.coco import CocoDataset
 from data.images import read_image, write_image
 from data.loader import Batches
+from engines.selection import model_files
 from model.config import PRESETS, Config, preset
-from system.arguments import int_in_range, nonnegative_int
+from system.arguments import ArgumentParser, int_in_range, nonnegative_int
 from system.command import run
 from system.errors import UserError
-from system.files import replacing
+from system.files import check_output, replacing
 from system.messages import one_line
 from visualization.curves import draw_curves
 from visualization.plots import draw_anchors, draw_prototypes, draw_samples
@@ -36,7 +38,6 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_arguments(argv)
     check_suffix(args.out, args.suffixes)
     drawn, problems = args.draw(args)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
     save(args.out, drawn)
     for problem in problems:
         print(problem, file=sys.stderr)
@@ -46,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """The flags, with two more attributes: the function that draws, and the suffixes that it can write."""
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog='python -m tools.visualize',
         description='Draw training curves, augmented samples, anchors or prototypes to an image.')
     commands = parser.add_subparsers(required=True, metavar='{curves,samples,anchors,prototypes}')
@@ -93,6 +94,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 def _add_dataset_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('annotations', type=Path, help='annotation file')
     parser.add_argument('images', type=Path, help='folder of its images')
+    add_allow_outside(parser)
     parser.add_argument('--backbone_name', choices=PRESETS, default='resnet50dcn', help='(default: %(default)s)')
     parser.add_argument('--input_size', type=int, default=550, help='pixels (default: %(default)s)')
 
@@ -129,6 +131,7 @@ def _draw_anchors(args: argparse.Namespace) -> tuple['Figure', list[str]]:
 
 def _draw_prototypes(args: argparse.Namespace) -> tuple['Figure', list[str]]:
     from prediction import Predictor
+    check_output(args.out, [args.image, *model_files(args.model_path)])
     image = read_image(args.image)
     predictor = Predictor.open(args.model_path)
     outputs, = predictor.forward([predictor.preprocess(image)])
@@ -140,7 +143,8 @@ def _draw_prototypes(args: argparse.Namespace) -> tuple['Figure', list[str]]:
 
 def _dataset_and_config(args: argparse.Namespace) -> tuple[CocoDataset, Config]:
     """The dataset that flags name, and the configuration of a network for it."""
-    dataset = CocoDataset(args.annotations, args.images)
+    dataset = CocoDataset(args.annotations, args.images, args.allow_outside)
+    check_output(args.out, dataset.files)
     try:
         config = preset(args.backbone_name, input_size=args.input_size, num_classes=len(dataset.classes) + 1)
     except ValueError as error:

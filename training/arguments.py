@@ -2,9 +2,11 @@
 import argparse
 import os
 
+from data.arguments import add_allow_outside
 from model.config import PRESETS
 from model.loss_names import BOX_LOSSES, CLASS_LOSSES
 from system.arguments import (
+    ArgumentParser,
     boolean,
     decay,
     fraction,
@@ -24,7 +26,7 @@ PARTS = ('backbone', 'fpn', 'proto_net', 'prediction_layers')  # of the network
 
 def training_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """The flags of train.py, from the command line unless they are given."""
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description='Train YOLACT++ on a COCO-style dataset. Classes come from the annotations.',
         epilog='examples:\n'
@@ -184,6 +186,7 @@ def _add_data_flags(parser: argparse.ArgumentParser) -> None:
                            help='folder of images (default: %(default)s)')
         group.add_argument(f'--{split}_anno_path', default=f'../COCO/annotations/instances_{folder}.json',
                            help='their annotations in COCO format (default: %(default)s)')
+    add_allow_outside(group)
     group.add_argument('--augmentation', choices=AUGMENTATIONS,
                        help='full: random expansion, crop, flip and colours, as published; light: flip and colours '
                             'only, which learns faster in short runs from scratch (default: the '

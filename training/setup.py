@@ -32,13 +32,13 @@ WARNINGS_SHOWN = 3
 CONFIG_FLAGS = ('backbone_name', 'input_size', 'mask_dim', 'anchor_sizes', 'aspect_ratios')
 
 
-def open_dataset(annotations: str, images: str) -> CocoDataset:
+def open_dataset(annotations: str, images: str, allow_outside: bool = False) -> CocoDataset:
     """A dataset with annotations, and a few lines about it.
 
     Raises:
         UserError: it cannot be used.
     """
-    dataset = CocoDataset(annotations, images)
+    dataset = CocoDataset(annotations, images, allow_outside)
     dataset.check_annotations()
     dataset.check_folder()
     print_lines(f'{annotations}: {len(dataset)} images, {len(dataset.classes)} classes')

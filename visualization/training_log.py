@@ -1,11 +1,11 @@
 """Reads the log of a training run, and gives what curves are drawn of: series of numbers over the steps."""
-import errno
 import json
 from pathlib import Path
 
 import numpy as np
 
 from system.errors import UserError
+from system.limits import MAX_LOG, check_size
 
 LOSSES = ('box', 'mask', 'class', 'mask_iou', 'semantic')  # their names in the log
 SMOOTHING_FRACTION = 0.05  # of a series, that each moving average is taken over
@@ -26,8 +26,7 @@ def read_training_log(file: Path) -> TrainingLog:
         UserError: it cannot be read, or has no losses in it.
     """
     try:
-        if file.exists() and not file.is_file():  # reading a pipe might never end
-            raise OSError(errno.EINVAL, 'not a file')
+        check_size(file, MAX_LOG)
         lines = file.read_text(encoding='utf-8', errors='replace').splitlines()
     except OSError as error:
         raise UserError(f'{file}: cannot be read: {error.strerror}; name the folder that train.py saves in') from None

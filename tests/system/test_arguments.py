@@ -11,6 +11,7 @@ ACCEPTED = [
     ('nonempty_path', 'a/b', Path('a/b')), ('nonempty_path', ' ', Path(' ')),
     ('fraction', '0', 0), ('fraction', '1', 1), ('fraction', '.5', 0.5), ('fraction', '1e-3', 0.001),
     ('decay', '0', 0), ('decay', '0.9999', 0.9999),
+    ('nonnegative_float', '0', 0), ('nonnegative_float', '2.5', 2.5),
     ('positive_float', '1e-300', 1e-300), ('positive_float', '7', 7),
     ('positive_int', '1', 1), ('positive_int', '1000000000', 10 ** 9),
     ('nonnegative_int', '0', 0), ('nonnegative_int', '12', 12),
@@ -24,6 +25,8 @@ REFUSED = [
     ('fraction', 'nan', 'nan is not from 0 to 1'), ('fraction', 'half', "'half' is not a number"),
     ('fraction', '', "'' is not a number"),
     ('decay', '1', '1 is not less than 1'), ('decay', '2', '2 is not from 0 to 1'),
+    ('nonnegative_float', '-1', '-1 is not a number from 0'),
+    ('nonnegative_float', 'inf', 'inf is not a number from 0'),
     ('positive_float', '0', '0 is not a number above 0'), ('positive_float', '-1', '-1 is not a number above 0'),
     ('positive_float', 'inf', 'inf is not a number above 0'), ('positive_float', 'nan', 'nan is not a number above 0'),
     ('positive_float', '1,5', "'1,5' is not a number"),
@@ -72,5 +75,5 @@ def test_a_renamed_flag_is_refused_with_its_new_name_and_help_does_not_list_it(v
 
 def test_every_type_is_tested():
     types = {name for name, value in vars(arguments).items()
-             if inspect.isfunction(value) and not name.startswith('_')}
+             if inspect.isfunction(value) and value.__module__ == arguments.__name__ and not name.startswith('_')}
     assert types == {name for name, *_ in ACCEPTED} == {name for name, *_ in REFUSED}

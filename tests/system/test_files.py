@@ -15,7 +15,15 @@ from pathlib import Path
 import pytest
 
 from system import files
-from system.files import check_writable, remove_folder, replacing, replacing_folder, replacing_path
+from system.errors import UserError
+from system.files import (
+    check_output,
+    check_writable,
+    remove_folder,
+    replacing,
+    replacing_folder,
+    replacing_path,
+)
 from tests.helpers import ROOT, wait_until
 
 NOBODY = 65534  # a user without rights
@@ -553,3 +561,21 @@ def test_a_kill_at_any_moment_leaves_a_complete_folder_or_none(tmp_path):
             assert sorted(contents) == ['x', 'y', 'z'] and set(contents.values()) <= {'a' * 1000, 'b' * 1000}
             assert len(set(contents.values())) == 1
     assert seen
+
+
+@pytest.mark.parametrize('name', ['a.txt', 'sub/../a.txt', 'link.txt', 'hard.txt', 'linked/a.txt'])
+def test_no_output_takes_the_place_of_an_input(tmp_path: Path, name: str) -> None:
+    (tmp_path / 'sub').mkdir()
+    (tmp_path / 'a.txt').write_text('input')
+    (tmp_path / 'link.txt').symlink_to('a.txt')
+    (tmp_path / 'linked').symlink_to('.')
+    os.link(tmp_path / 'a.txt', tmp_path / 'hard.txt')
+    with pytest.raises(UserError, match=f'{name}: is an input, .*/a.txt, and would be overwritten; name another output'):
+        check_output(tmp_path / name, [tmp_path / 'gone', tmp_path / 'a.txt'])
+
+
+def test_an_earlier_output_may_be_replaced(tmp_path: Path) -> None:
+    for name in ('a.txt', 'b.txt'):
+        (tmp_path / name).write_text('')
+    check_output(tmp_path / 'b.txt', [tmp_path / 'a.txt', Path('a\0b')])
+    check_output(tmp_path / 'new/c.txt', [tmp_path / 'a.txt'])

@@ -33,7 +33,8 @@ prune(Path('step0000015-ep000-loss5.000.pd'))
 def new_run(save_dir, start=0):
     network = Yolact(preset(**SMALL))
     return Run(network, Classes([*'abcdefgh'], range(8)), FINETUNING, Criterion(),
-               make_optimizer(network, FINETUNING), Precision(), None, save_dir, start, best_checkpoints(save_dir, start))
+               make_optimizer(network, FINETUNING), Precision(), None, save_dir, start,
+               best_checkpoints(save_dir, start))
 
 
 def name_of(step):
