@@ -1,17 +1,19 @@
-"""Augmentation as in SSD (https://arxiv.org/abs/1512.02325, section 2.2): an image and its objects → a sample.
+"""Augmentation: an image and its objects, perhaps with other images, → a sample.
 
-All of the geometry (random expand, random crop, horizontal flip, resize) is one affine, float64 [2, 3], from the image,
-which spans [0, width] x [0, height], to the unit square. So every pixel is interpolated once, and every mask is
-rasterised once, at the size that the losses use. Photometric distortion follows.
+All of the geometry (random expand, random crop, scale jitter, rotation, flips, resize) is one affine, float64 [2, 3],
+from an image, which spans [0, width] x [0, height], to the unit square. So every pixel is interpolated once, and every
+mask is rasterised once, at the size that the losses use. Photometric distortion follows. `data.composition` puts
+several images into one sample.
 """
 import functools
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 from data.coco import Objects
-from data.masks import Segmentation, rasterise
+from data.masks import Segmentation, outline_points, rasterise
 from model.config import Config
 
 MIN_SIDE = 4 / 550  # of the image; thinner objects are dropped, as published
@@ -19,6 +21,35 @@ FILL_COLOUR = (104, 117, 124)  # BGR, around an expanded image: the mean of Imag
 MAX_CROP_TRIES = 50  # to find a crop with an object
 MAX_TRANSFORM_TRIES = 20  # to find a transform that keeps an object
 HORIZONTAL_FLIP = np.array([[-1, 0, 1], [0, 1, 0]], np.float64)  # of the unit square
+VERTICAL_FLIP = np.array([[1, 0, 0], [0, -1, 1]], np.float64)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What is done to images at random, beside horizontal flips and photometric distortion.
+
+    Attributes:
+        expand_and_crop: random expand and random crop of SSD (https://arxiv.org/abs/1512.02325, section 2.2).
+        scale_jitter: an image is scaled by a factor between 1 / (1 + this) and 1 + this, and shifted.
+        rotation: degrees, the largest angle by which an image is turned either way.
+        vertical_flip: whether half of the images are turned upside down.
+        mosaic: probability that a sample is put together from four images (https://arxiv.org/abs/2004.10934, section
+            3.3).
+        copy_paste: probability that objects of another image are pasted (https://arxiv.org/abs/2012.07177).
+    """
+    expand_and_crop: bool = False
+    scale_jitter: float = 0.0
+    rotation: float = 0.0
+    vertical_flip: bool = False
+    mosaic: float = 0.0
+    copy_paste: float = 0.0
+
+
+AUGMENTATIONS = {
+    'full': Augmentation(expand_and_crop=True),
+    'light': Augmentation(),
+    'strong': Augmentation(scale_jitter=0.5, mosaic=0.3, copy_paste=0.3),
+}
 
 
 class Sample(NamedTuple):
@@ -54,71 +85,121 @@ class GeometricTransform(NamedTuple):
 
 
 def make_sample(image: np.ndarray, objects: Objects, config: Config, rng: np.random.Generator | None = None,
-                augmentation: str = 'full') -> Sample:
-    """Resize an image and its objects to a network's input, and augment them for training.
+                augmentation: Augmentation = AUGMENTATIONS['full']) -> Sample:
+    """Resize an image and its objects to a network's input, and augment them for training. It remains one image.
 
     Args:
         image: uint8 [h, w, 3], BGR.
         objects: its ground truth.
         config: the network's.
         rng: for augmentation; None for none.
-        augmentation: 'full' for random expand, random crop, horizontal flip and photometric distortion, as published;
-            'light' for the last two.
+        augmentation: what to do; its mosaic and copy_paste are not done here.
     """
-    not_crowd = np.arange(len(objects)) < len(objects) - objects.num_crowds
-    transform = choose_transform(image.shape[1::-1], objects.boxes, not_crowd, rng, augmentation)
-    pixels = warp(image, transform.affine, config.input_size)
-    if rng is not None:
-        left, top, right, bottom = _extent(image, transform.affine, config.input_size)
-        pixels[top:bottom, left:right] = photometric_distortion(pixels[top:bottom, left:right], rng)
-
-    kept = np.flatnonzero(transform.kept & not_crowd)
+    transform = choose_transform(image.shape[1::-1], objects, rng, augmentation)
+    pixels = augmented_pixels(image, transform.affine, config, rng)
+    regular = not_crowd(objects)
+    kept = np.flatnonzero(transform.kept & regular)
     labels = objects.labels[kept]
     segmentations = [objects.segmentations[i] for i in kept]
-    masks = _masks(segmentations, transform.affine, config.prototype_size)
+    masks = rasterise_all(segmentations, transform.affine, config.prototype_size)
+    small_masks = rasterise_all(segmentations, transform.affine, config.level_sizes[0])
+    return Sample(pixels, transform.boxes[kept], labels, transform.boxes[transform.kept & ~regular], masks,
+                  union_by_class(labels, small_masks, config))
+
+
+def not_crowd(objects: Objects) -> np.ndarray:
+    """Which objects are not crowds, bool [n]."""
+    return np.arange(len(objects)) < len(objects) - objects.num_crowds
+
+
+def augmented_pixels(image: np.ndarray, affine: np.ndarray, config: Config,
+                     rng: np.random.Generator | None) -> np.ndarray:
+    """An image under an affine to the unit square, after photometric distortion: uint8 [size, size, 3]."""
+    pixels = warp(image, affine, config.input_size)
+    if rng is not None:
+        left, top, right, bottom = _extent(image, affine, config.input_size)
+        pixels[top:bottom, left:right] = photometric_distortion(pixels[top:bottom, left:right], rng)
+    return pixels
+
+
+def union_by_class(labels: np.ndarray, masks: np.ndarray, config: Config) -> np.ndarray:
+    """The union of the masks of each class, bool [classes, h, w], of masks [n, h, w] at the size of semantic targets."""
     semantic = np.zeros((config.num_classes - 1, *[config.level_sizes[0]] * 2), bool)
-    for label, mask in zip(labels, _masks(segmentations, transform.affine, config.level_sizes[0])):
+    for label, mask in zip(labels, masks):
         semantic[label] |= mask
-    crowds = transform.boxes[transform.kept & ~not_crowd]
-    return Sample(pixels, transform.boxes[kept], labels, crowds, masks, semantic)
+    return semantic
 
 
-def choose_transform(size: tuple[int, ...], boxes: np.ndarray, not_crowd: np.ndarray,
-                     rng: np.random.Generator | None = None, augmentation: str = 'full') -> GeometricTransform:
+def choose_transform(size: tuple[int, ...], objects: Objects, rng: np.random.Generator | None = None,
+                     augmentation: Augmentation = AUGMENTATIONS['full']) -> GeometricTransform:
     """The geometric transform of a sample: one that keeps an object other than a crowd, unless all are too thin.
 
     Args:
         size: (width, height) of the image.
-        boxes: float32 [n, 4], x0 y0 x1 y1 in its pixels.
-        not_crowd: bool [n], the objects that are not crowds.
+        objects: its ground truth.
         rng: for a random transform; None for resizing alone.
         augmentation: as of `make_sample`.
     """
+    regular = not_crowd(objects)
     if rng is not None:
         for _ in range(MAX_TRANSFORM_TRIES):
-            transform = _apply(*_random_affine(size, boxes, not_crowd, rng, augmentation), boxes)
-            if (transform.kept & not_crowd).any() or not not_crowd.any():
+            affine, in_crop = _random_affine(size, objects.boxes, regular, rng, augmentation)
+            transform = transform_objects(objects, affine, in_crop)
+            if (transform.kept & regular).any() or not regular.any():
                 return transform
-    return _apply(scaling(1 / size[0], 1 / size[1]), np.ones(len(boxes), bool), boxes)
+    return transform_objects(objects, scaling(1 / size[0], 1 / size[1]), np.ones(len(objects), bool))
 
 
-def _apply(affine: np.ndarray, in_crop: np.ndarray, boxes: np.ndarray) -> GeometricTransform:
-    """Apply an affine to boxes. Of the objects in the crop, bool [n], it keeps those that are not too thin."""
-    boxes = np.clip(transform_boxes(boxes, affine), 0, 1).astype(np.float32)
-    return GeometricTransform(affine, in_crop & (boxes[:, 2:] - boxes[:, :2] >= MIN_SIDE).all(1), boxes)
+def transform_objects(objects: Objects, affine: np.ndarray, in_crop: np.ndarray) -> GeometricTransform:
+    """Apply an affine to objects. Of those in the crop, bool [n], it keeps the ones that are not too thin."""
+    turned = affine[0, 1] != 0 or affine[1, 0] != 0
+    boxes = _turned_boxes(objects, affine) if turned else transform_boxes(objects.boxes, affine)
+    boxes = np.clip(boxes, 0, 1).astype(np.float32)
+    return GeometricTransform(affine, in_crop & large_enough(boxes), boxes)
 
 
-def _random_affine(size: tuple[int, ...], boxes: np.ndarray, not_crowd: np.ndarray, rng: np.random.Generator,
-                   augmentation: str) -> tuple[np.ndarray, np.ndarray]:
+def large_enough(boxes: np.ndarray) -> np.ndarray:
+    """Which boxes, [n, 4] x0 y0 x1 y1 relative to the image, are not too thin to learn from, bool [n]."""
+    return (boxes[:, 2:] - boxes[:, :2] >= MIN_SIDE).all(1)
+
+
+def _turned_boxes(objects: Objects, affine: np.ndarray) -> np.ndarray:
+    """The bounds of the objects' outlines under an affine with rotation, float64 [n, 4]; of crowds those of boxes."""
+    boxes = transform_boxes(objects.boxes, affine)
+    for i in range(len(objects) - objects.num_crowds):
+        points = outline_points(objects.segmentations[i]) @ affine[:, :2].T + affine[:, 2]
+        if len(points):
+            boxes[i] = [*points.min(0), *points.max(0)]
+    return boxes
+
+
+def _random_affine(size: tuple[int, ...], boxes: np.ndarray, regular: np.ndarray, rng: np.random.Generator,
+                   augmentation: Augmentation) -> tuple[np.ndarray, np.ndarray]:
     """An affine to the unit square, float64 [2, 3], and the objects in the crop, bool [n]."""
-    if augmentation == 'full':
+    if augmentation.expand_and_crop:
         canvas, corner = _random_expand(np.array(size), rng)
-        crop, in_crop = _random_crop(canvas, boxes + np.tile(corner, 2), not_crowd, rng)
+        crop, in_crop = _random_crop(canvas, boxes + np.tile(corner, 2), regular, rng)
         width, height = crop[2:] - crop[:2]
         affine = compose(scaling(1 / width, 1 / height), translation(*(corner - crop[:2])))
     else:
         affine, in_crop = scaling(1 / size[0], 1 / size[1]), np.ones(len(boxes), bool)
+    if augmentation.rotation:
+        angle = rng.uniform(-augmentation.rotation, augmentation.rotation)
+        affine = compose(affine, rotation(angle, size[0] / 2, size[1] / 2))
+    if augmentation.scale_jitter:
+        affine = compose(_random_scaling(augmentation.scale_jitter, rng), affine)
+    if augmentation.rotation or augmentation.scale_jitter:
+        centres = transform_boxes(boxes, affine).reshape(-1, 2, 2).mean(1)
+        in_crop = in_crop & ((0 < centres) & (centres < 1)).all(1)
+    if augmentation.vertical_flip and rng.random() < 0.5:
+        affine = compose(VERTICAL_FLIP, affine)
     return compose(HORIZONTAL_FLIP, affine) if rng.random() < 0.5 else affine, in_crop
+
+
+def _random_scaling(jitter: float, rng: np.random.Generator) -> np.ndarray:
+    """Scales the unit square by a random factor, and shifts it: so that it fills the unit square, or lies in it."""
+    factor = np.exp(rng.uniform(-1, 1) * np.log(1 + jitter))
+    return compose(translation(*rng.uniform(min(0, 1 - factor), max(0, 1 - factor), 2)), scaling(factor, factor))
 
 
 def _random_expand(size: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -133,7 +214,7 @@ def _random_expand(size: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarr
     return (size * ratio).astype(int), rng.uniform(0, size * (ratio - 1)).astype(int)
 
 
-def _random_crop(size: np.ndarray, boxes: np.ndarray, not_crowd: np.ndarray,
+def _random_crop(size: np.ndarray, boxes: np.ndarray, regular: np.ndarray,
                  rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """With probability 5/6, a crop 0.3 to 1 times as wide and as high, around the centre of an object.
 
@@ -153,7 +234,7 @@ def _random_crop(size: np.ndarray, boxes: np.ndarray, not_crowd: np.ndarray,
             corner = rng.uniform(0, size - sides)
             crop = np.concatenate([corner, corner + sides]).astype(int)
             in_crop = ((crop[:2] < centres) & (centres < crop[2:])).all(1)
-            if (crop[2:] > crop[:2]).all() and ((in_crop & not_crowd).any() or not not_crowd.any()):
+            if (crop[2:] > crop[:2]).all() and ((in_crop & regular).any() or not regular.any()):
                 return crop, in_crop
     return np.array([0, 0, *size]), np.ones(len(boxes), bool)
 
@@ -168,15 +249,22 @@ def translation(x: float, y: float) -> np.ndarray:
     return np.array([[1, 0, x], [0, 1, y]], np.float64)
 
 
+def rotation(degrees: float, x: float, y: float) -> np.ndarray:
+    """The affine that turns by an angle, clockwise in an image, around a point, float64 [2, 3]."""
+    angle = np.deg2rad(degrees)
+    turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0]], np.float64)
+    return compose(translation(x, y), compose(turn, translation(-x, -y)))
+
+
 def compose(second: np.ndarray, first: np.ndarray) -> np.ndarray:
     """The affine that applies first and then second, float64 [2, 3]."""
     return second[:, :2] @ first + np.pad(second[:, 2:], ((0, 0), (2, 0)))
 
 
 def transform_boxes(boxes: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    """Boxes x0 y0 x1 y1, [n, 4], under an affine without rotation: float64 [n, 4], x0 y0 x1 y1."""
-    points = boxes.reshape(-1, 2, 2) @ affine[:, :2].T + affine[:, 2]
-    return np.concatenate([points.min(1), points.max(1)], 1)
+    """The bounds of boxes x0 y0 x1 y1, [n, 4], under an affine: float64 [n, 4], x0 y0 x1 y1."""
+    corners = boxes[:, [0, 1, 2, 3, 0, 3, 2, 1]].reshape(-1, 4, 2) @ affine[:, :2].T + affine[:, 2]
+    return np.concatenate([corners.min(1), corners.max(1)], 1)
 
 
 def warp(image: np.ndarray, affine: np.ndarray, size: int) -> np.ndarray:
@@ -231,7 +319,7 @@ def _distort_saturation_and_hue(pixels: np.ndarray, rng: np.random.Generator) ->
     return pixels
 
 
-def _masks(segmentations: list[Segmentation], affine: np.ndarray, size: int) -> np.ndarray:
+def rasterise_all(segmentations: list[Segmentation], affine: np.ndarray, size: int) -> np.ndarray:
     """Masks under an affine to the unit square, rasterised at size × size pixels: bool [n, size, size]."""
     affine = compose(scaling(size, size), affine)
     masks = [rasterise(segmentation, (size, size), affine) for segmentation in segmentations]

@@ -7,8 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from data.annotation_file import ImageRecord
-from data.augmentation import Sample, make_sample
+from data.augmentation import AUGMENTATIONS, Augmentation, Sample
 from data.coco import CocoDataset, Objects
+from data.composition import Source, compose_sample
 from data.images import ImageError
 from model.anchors import anchors
 from model.config import Config
@@ -54,7 +55,7 @@ class Batches:
         batch_size: images in a batch, per process.
         seed: of shuffling and augmentation.
         pos_threshold, neg_threshold: IoU from which an anchor is positive, and under which it is background.
-        augmentation: as of `augmentation.make_sample`.
+        augmentation: an `Augmentation`.
         rank: number of this process, from 0.
         world_size: number of processes, each of which gets other images of a step.
     Attributes:
@@ -66,7 +67,7 @@ class Batches:
     seed: int = 0
     pos_threshold: float = 0.5
     neg_threshold: float = 0.4
-    augmentation: str = 'full'
+    augmentation: Augmentation = AUGMENTATIONS['full']
     rank: int = 0
     world_size: int = 1
     anchors: np.ndarray = field(init=False, repr=False)
@@ -113,10 +114,18 @@ class Batches:
 
     def _sample(self, index: int, rng: np.random.Generator, problems: list[str]) -> tuple[ImageRecord, Sample]:
         """An image and its `Sample`; where it cannot be used, those of a random other one, and a line in `problems`."""
+        index, source = self._read(index, rng, problems)
+
+        def draw_source() -> Source:
+            return self._read(int(rng.integers(len(self.dataset))), rng, problems)[1]
+        return self.dataset.images[index], compose_sample(source, self.config, rng, self.augmentation, draw_source)
+
+    def _read(self, index: int, rng: np.random.Generator, problems: list[str]) -> tuple[int, Source]:
+        """An image and its objects; where they cannot be used, those of a random other one. Returns its index, too."""
         for _ in range(MAX_UNREADABLE):
             image = self.dataset.images[index]
             try:
-                return image, make_sample(image.read(), self._objects(index), self.config, rng, self.augmentation)
+                return index, (image.read(), self._objects(index))
             except ImageError as error:
                 problems.append(str(error))
                 index = int(rng.integers(len(self.dataset)))

@@ -39,6 +39,17 @@ def rasterise(segmentation: Segmentation, size: tuple[int, int], transform: np.n
     return decode(encode_polygons(segmentation, size, transform)).astype(bool, order='C')
 
 
+def outline_points(segmentation: Segmentation) -> np.ndarray:
+    """Points, float64 [m, 2], x y in pixels, that have the object's bounds under any affine."""
+    if isinstance(segmentation, list):
+        return np.concatenate([np.asarray(polygon, np.float64).reshape(-1, 2) for polygon in segmentation])
+    y, x = np.nonzero(decode(segmentation))
+    if not len(x):
+        return np.zeros((0, 2))
+    corners = np.stack([np.stack([x + dx, y + dy], 1) for dx in (0, 1) for dy in (0, 1)]).reshape(-1, 2)
+    return cv2.convexHull(corners.astype(np.int32)).reshape(-1, 2).astype(np.float64)
+
+
 def encode_polygons(polygons: list[np.ndarray], size: tuple[int, int], transform: np.ndarray | None = None) -> RLE:
     """The mask of polygons as a compressed RLE. Arguments as in `rasterise`."""
     height, width = size

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from data.arguments import add_allow_outside
+from data.augmentation import AUGMENTATIONS
 from data.coco import CocoDataset
 from data.images import read_image, write_image
 from data.loader import Batches
@@ -63,7 +64,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         'samples', help='augmented images as the network is trained on them',
         description='Draw augmented images with their boxes and masks, as train.py makes them.')
     _add_dataset_arguments(samples)
-    samples.add_argument('--augmentation', choices=('full', 'light'), default='full', help='(default: %(default)s)')
+    samples.add_argument('--augmentation', choices=AUGMENTATIONS, default='full', help='(default: %(default)s)')
     samples.add_argument('--seed', type=nonnegative_int, default=0, help='(default: %(default)s)')
     samples.add_argument('--number', type=int_in_range(1, MAX_SAMPLES), default=12,
                          help='how many images (default: %(default)s)')
@@ -119,7 +120,7 @@ def _draw_curves(args: argparse.Namespace) -> tuple['Figure', list[str]]:
 
 def _draw_samples(args: argparse.Namespace) -> tuple[np.ndarray, list[str]]:
     dataset, config = _dataset_and_config(args)
-    batches = Batches(dataset, config, 1, args.seed, augmentation=args.augmentation)
+    batches = Batches(dataset, config, 1, args.seed, augmentation=AUGMENTATIONS[args.augmentation])
     drawn = [batches[step] for step in range(args.number)]
     problems = dict.fromkeys(problem for batch in drawn for problem in batch.problems)
     return draw_samples(drawn, dataset.classes.names), list(problems)

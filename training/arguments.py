@@ -189,8 +189,23 @@ def _add_data_flags(parser: argparse.ArgumentParser) -> None:
     add_allow_outside(group)
     group.add_argument('--augmentation', choices=AUGMENTATIONS,
                        help='full: random expansion, crop, flip and colours, as published; light: flip and colours '
-                            'only, which learns faster in short runs from scratch (default: the '
+                            'only, which learns faster in short runs from scratch; strong: these, with scale jitter, '
+                            'mosaic and copy-paste, for long runs on few images (default: the '
                             "checkpoint's run's; full)")
+    group.add_argument('--scale_jitter', type=nonnegative_float,
+                       help='also scale images by up to 1 + this, or down by as much, and shift them (default: of the '
+                            '--augmentation; strong: 0.5)')
+    group.add_argument('--rotation', type=nonnegative_float, metavar='DEGREES',
+                       help='also turn images by up to so many degrees either way (default: of the --augmentation; 0)')
+    group.add_argument('--vertical_flip', type=boolean, metavar='{true,false}',
+                       help='also turn half of the images upside down, where up and down are alike, as in images from '
+                            'above (default: of the --augmentation; false)')
+    group.add_argument('--mosaic', type=fraction,
+                       help='share of samples that are put together from four images (default: of the '
+                            '--augmentation; strong: 0.3)')
+    group.add_argument('--copy_paste', type=fraction,
+                       help='share of samples with objects pasted from another image (default: of the '
+                            '--augmentation; strong: 0.3)')
     group.add_argument('--eval', action='store_true',
                        help='print box and mask AP on the validation images after each epoch, but no more often than '
                             'every 100 steps or --save_interval, and save the best checkpoint apart (default: off)')

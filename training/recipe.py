@@ -15,15 +15,18 @@ PUBLISHED_BATCH_SIZE, PUBLISHED_STEPS, LR_DECAY_STEPS = 8, 800_000, (280_000, 60
 MIN_BATCH_NORM_IMAGES = 6  # the batch norm statistics of fewer images per device are too poor to train with
 
 LR_SCHEDULES = ('steps', 'cosine', 'constant')
-AUGMENTATIONS = ('full', 'light')
+AUGMENTATIONS = ('full', 'light', 'strong')
+AUGMENTATION_FIELDS = ('scale_jitter', 'rotation', 'vertical_flip', 'mosaic', 'copy_paste')  # None: its own
 OPTIMIZERS = ('sgd', 'adamw')
 FIELD_CHOICES = {'lr_schedule': LR_SCHEDULES, 'conf_loss': CLASS_LOSSES, 'box_loss': BOX_LOSSES,
                  'augmentation': AUGMENTATIONS, 'freeze_bn': (False, True), 'balance_classes': (False, True),
+                 'vertical_flip': (None, False, True),
                  'optimizer': OPTIMIZERS}
 FIELD_RANGES = {'lr': (0, math.inf), 'steps': (1, math.inf), 'batch_size': (1, math.inf), 'seed': (0, math.inf),
                 'pos_threshold': (0, 1), 'neg_threshold': (0, 1), 'negpos_ratio': (1, math.inf), 'ema': (0, 1),
                 'minutes': (0, math.inf), 'weight_decay': (0, 1), 'clip_norm': (0, math.inf),
-                'box_weight': (0, math.inf)}
+                'box_weight': (0, math.inf), 'scale_jitter': (0, 10), 'rotation': (0, 180), 'mosaic': (0, 1),
+                'copy_paste': (0, 1)}
 INTEGER_FIELDS = ('steps', 'batch_size', 'seed', 'negpos_ratio')
 
 
@@ -40,7 +43,8 @@ class Recipe:
         minutes: of the whole run, evaluations included, at the end of which the schedule ends; 0 for a run of `steps`.
         batch_size: images per step and process.
         seed: of the initial weights, the order of images and their augmentation.
-        augmentation: one of `AUGMENTATIONS`, see `data.augmentation`.
+        augmentation: one of `AUGMENTATIONS`, see `data.augmentation.Augmentation`.
+        scale_jitter, rotation, vertical_flip, mosaic, copy_paste: other values for fields of it; None for its own.
         pos_threshold: IoU with a ground truth box from which an anchor is positive.
         neg_threshold: IoU below which an anchor is background.
         negpos_ratio: background anchors per positive anchor, in 'ohem_loss'.
@@ -73,6 +77,11 @@ class Recipe:
     clip_norm: float = 0.0
     box_weight: float = 1.5
     balance_classes: bool = False
+    scale_jitter: float | None = None
+    rotation: float | None = None
+    vertical_flip: bool | None = None
+    mosaic: float | None = None
+    copy_paste: float | None = None
 
     def __post_init__(self) -> None:
         for name, choices in FIELD_CHOICES.items():
@@ -80,6 +89,8 @@ class Recipe:
                 raise ValueError(f'{name} is {getattr(self, name)!r}')
         for name, (minimum, maximum) in FIELD_RANGES.items():
             value = getattr(self, name)
+            if value is None and name in AUGMENTATION_FIELDS:
+                continue
             is_number = type(value) is int or type(value) is float and name not in INTEGER_FIELDS
             if not is_number or not minimum <= value <= maximum or value == math.inf or (name == 'ema' and value == 1):
                 raise ValueError(f'{name} is {value!r}')

@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data.augmentation import AUGMENTATIONS
 from data.coco import CocoDataset
 from data.images import ImageError, write_image
 from data.loader import MAX_OBJECTS, Batch, Batches
@@ -149,7 +150,7 @@ def test_an_image_with_too_many_objects_is_named_and_replaced(tmp_path):
     for number, others in ((MAX_OBJECTS, 0), (MAX_OBJECTS + 1, 1)):
         records = [*many_objects(number), annotation(0, image_id=8)]
         dataset = CocoDataset(write_json(tmp_path / 'many.json', content(records)), tmp_path)
-        batch = Batches(dataset, config, 2, augmentation='light')[0]
+        batch = Batches(dataset, config, 2, augmentation=AUGMENTATIONS['light'])[0]
         assert len(batch.problems) == others == (batch.image_ids == [8, 8])
     assert batch.problems == [f'{tmp_path}/7.jpg: has 5001 annotated objects, more than the 5000 that can be trained '
                               'on; cut it into tiles or correct the annotations']

@@ -570,7 +570,7 @@ def test_no_output_takes_the_place_of_an_input(tmp_path: Path, name: str) -> Non
     (tmp_path / 'link.txt').symlink_to('a.txt')
     (tmp_path / 'linked').symlink_to('.')
     os.link(tmp_path / 'a.txt', tmp_path / 'hard.txt')
-    with pytest.raises(UserError, match=f'{name}: is an input, .*/a.txt, and would be overwritten; name another output'):
+    with pytest.raises(UserError, match=f"{name}: is an input, .*/a.txt, and would be overwritten; name another"):
         check_output(tmp_path / name, [tmp_path / 'gone', tmp_path / 'a.txt'])
 
 
