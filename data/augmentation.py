@@ -123,7 +123,7 @@ def augmented_pixels(image: np.ndarray, affine: np.ndarray, config: Config,
 
 
 def union_by_class(labels: np.ndarray, masks: np.ndarray, config: Config) -> np.ndarray:
-    """The union of the masks of each class, bool [classes, h, w], of masks [n, h, w] at the size of semantic targets."""
+    """Semantic targets: the union of the masks of each class, bool [classes, h, w], of masks [n, h, w]."""
     semantic = np.zeros((config.num_classes - 1, *[config.level_sizes[0]] * 2), bool)
     for label, mask in zip(labels, masks):
         semantic[label] |= mask

@@ -37,7 +37,7 @@ def test_the_guide_for_own_data_goes_from_images_to_an_exported_network(checkout
     lines = list(commands((ROOT / 'docs/own_data.md').read_text()))
     assert len(lines) == 11
     for line in lines:
-        line = re.sub(r'--steps=\d+', f'--steps={STEPS} --num_workers=1', line)
+        line = re.sub(r'--minutes=\d+', f'--steps={STEPS} --num_workers=1', line)
         process = run('bash', '-c', line, cwd=checkout, env=environment)
         allowed = (0, 1) if 'tools.check' in line else (0,)  # there are few objects of each class
         assert process.returncode in allowed, f'{line}\n{process.stdout}{process.stderr}'
