@@ -13,7 +13,7 @@ from prediction.formats import MASK_FORMATS, open_writers
 from prediction.run import PredictionRun, predict_images
 from prediction.sources import Sources, find_sources
 from prediction.video_run import predict_camera, predict_video
-from system.arguments import ArgumentParser, nonempty_path, positive_int
+from system.arguments import MAX_BATCH_SIZE, ArgumentParser, int_in_range, nonempty_path
 from system.command import run
 from system.errors import UserError
 from system.files import check_output
@@ -62,7 +62,7 @@ def own_flags() -> argparse.ArgumentParser:
     parser.add_argument('--save_labelme', type=nonempty_path, metavar='DIR',
                         help='write a file for labelme (github.com/wkentaro/labelme) for each image that has none, '
                              "to correct by hand; labelme opens both if it is the images' own folder (default: off)")
-    parser.add_argument('--batch_size', type=positive_int, default=1,
+    parser.add_argument('--batch_size', type=int_in_range(1, MAX_BATCH_SIZE), default=1,
                         help='frames of a video that go through the network together; a GPU is faster with more '
                              '(default: %(default)s)')
     return parser

@@ -61,6 +61,8 @@ class OnnxEngine:
             raise _not_as_exported(path, str(error)[:200]) from None
         self._check_kind(path)
         self._check_shapes(path)
+        if self._mask_iou_net and [value.name for value in self._mask_iou_net.get_inputs()] != [MASKS]:
+            raise _not_as_exported(path, 'the file of its mask-IoU net holds another network')
         self._input, = (value.name for value in self._network.get_inputs())  # 'pictures' in files of earlier versions
 
     def predict(self, images: np.ndarray, score_threshold: float) -> list[tuple[np.ndarray, ...]]:

@@ -16,12 +16,14 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from data.coco import CocoDataset
+from system.messages import one_line
 from system.worker_pool import parallel_map
 
 IouType = Literal['bbox', 'segm']
 IOU_TYPES: dict[str, IouType] = {'box': 'bbox', 'mask': 'segm'}  # our kinds → pycocotools'
 
 # pycocotools' twelve, in its order: name, IoU threshold, size of the objects, most detections an image.
+MAX_NAME = 60  # characters of a class's name in the table
 METRICS = (
     ('AP', '0.50:0.95', 'all', 100), ('AP50', '0.50', 'all', 100), ('AP75', '0.75', 'all', 100),
     ('APs', '0.50:0.95', 'small', 100), ('APm', '0.50:0.95', 'medium', 100),
@@ -72,9 +74,10 @@ class AveragePrecision:
         return '\n'.join([header, '+'.join(['-------', *['--------'] * len(columns)]), *lines])
 
     def _table_by_class(self) -> Iterator[str]:
-        width = max(map(len, ['class', *self.names]))
+        names = [one_line(name, MAX_NAME) for name in self.names]
+        width = max(map(len, ['class', *names]))
         yield f'{"class":<{width}}  objects' + ''.join(f'{kind:>8}' for kind in self.by_class)
-        for name, count, *values in zip(self.names, self.objects, *self.by_class.values()):
+        for name, count, *values in zip(names, self.objects, *self.by_class.values()):
             yield f'{name:<{width}}  {count:>7}' + ''.join(f'  {_percent(value):>6}' for value in values)
 
 

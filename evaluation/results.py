@@ -1,7 +1,6 @@
 """COCO results: detections as entries of a file, and such files."""
 import json
 import reprlib
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ from model.postprocess import Detections
 from system.errors import UserError
 from system.files import replacing
 from system.limits import MAX_JSON, check_size
+
+MAX_NUMBER = 1e12  # of what a result holds; NumPy has no larger whole numbers than some of JSON
 
 
 def to_coco(detections: Detections, image_id: int | str, classes: Classes, kind: str) -> list[dict[str, Any]]:
@@ -128,7 +129,7 @@ def _check(entry: Any, known: dict[Any, ImageRecord],
 
 def _is_number(value: Any) -> bool:
     """Whether it is one that a float can hold, which not every whole number of JSON is."""
-    return type(value) in (int, float) and abs(value) <= sys.float_info.max
+    return type(value) in (int, float) and abs(value) <= MAX_NUMBER
 
 
 def _check_rle(segmentation: Any, image: ImageRecord) -> Any:

@@ -34,6 +34,7 @@ FORMAT = 1
 META, MODEL = 'meta.json', 'model.safetensors'
 OPTIMIZER, EMA = 'optimizer.safetensors', 'averaged.safetensors'
 FILES = {META, MODEL, OPTIMIZER, EMA}
+MAX_STEP = 10 ** 9
 MAX_META_BYTES = 10 ** 7  # ten thousand classes take less than a tenth
 _PLAIN = ('step', 'epoch', 'recipe', 'backbone_only')  # fields that JSON holds as they are
 
@@ -176,8 +177,8 @@ def _read_classes(described: dict[str, Any] | None, config: Config, backbone_onl
 
 def _check_plain(step: object, epoch: object, recipe: object, backbone_only: object, seconds: object) -> None:
     for name, value in (('step', step), ('epoch', epoch)):
-        if value is not None and not (type(value) is int and value >= 0):
-            raise ValueError(f'{name} is {value!r}')
+        if value is not None and not (type(value) is int and 0 <= value <= MAX_STEP):
+            raise ValueError(f'{name} is {str(value)[:40]}')
     if not isinstance(seconds, (int, float)) or isinstance(seconds, bool) or not 0 <= seconds < math.inf:
         raise ValueError(f'seconds is {seconds!r}')
     if type(backbone_only) is not bool:

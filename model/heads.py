@@ -77,6 +77,12 @@ class MaskIoUNet(nn.Layer):
             channels = wider
         self.maskiou_net = nn.Sequential(*layers, nn.Conv2D(channels, classes, 1), nn.ReLU())
 
+    def start_at(self, iou: float) -> None:
+        """Initialise the last layer to predict one IoU for every mask and class."""
+        last = self.maskiou_net[-2]
+        last.weight.set_value(paddle.zeros_like(last.weight))
+        last.bias.set_value(paddle.full_like(last.bias, iou))
+
     def forward(self, masks: Tensor) -> Tensor:
         """
         Args:

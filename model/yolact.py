@@ -14,6 +14,8 @@ from model.config import Config
 from model.fpn import FPN
 from model.heads import MaskIoUNet, PredictionHead, proto_net
 
+INITIAL_MASK_IOU = 0.5
+
 
 class Outputs(NamedTuple):
     """Raw outputs for n images with a anchors each.
@@ -66,6 +68,9 @@ class Yolact(nn.Layer):
         Every class starts at a probability of 0.01, or all classes together where softmax makes them add up to 1 with
         background (the prior of https://arxiv.org/abs/1708.02002, section 3.3). Otherwise the first steps of a loss
         over all anchors would go into learning that most anchors are background, and might diverge.
+
+        The mask-IoU net starts with one IoU for all masks. It ends in a ReLU, which passes no gradient where a class
+        starts below zero; the masks of that class would keep a score of zero.
         """
         xavier = nn.initializer.XavierUniform()
         for name, layer in self.named_sublayers():
@@ -77,6 +82,8 @@ class Yolact(nn.Layer):
         else:
             prior[:] = -np.log(99)
         self.prediction_layers[0].conf_layer.bias.set_value(prior.flatten())
+        if self.config.rescore_masks:
+            self.maskiou_net.start_at(INITIAL_MASK_IOU)
 
     def freeze_batch_norm(self) -> None:
         """Keep batch norm's statistics, scale and shift as they are from now on, in training too."""

@@ -4,7 +4,14 @@ from typing import Any
 
 from engines.selection import ENGINES
 from prediction.predictor import Predictor
-from system.arguments import fraction, nonempty_path, nonnegative_int, positive_int
+from system.arguments import (
+    MAX_BATCH_SIZE,
+    MAX_WORKERS,
+    fraction,
+    int_in_range,
+    nonempty_path,
+    positive_int,
+)
 from system.cpu import default_workers
 from system.errors import UserError
 
@@ -50,10 +57,10 @@ def prediction_flags(model_path: str, obj_threshold: float) -> argparse.Argument
 def batch_flags() -> argparse.ArgumentParser:
     """The flags of the scripts that predict for a whole dataset: ArgumentParser, a parent for the script's own."""
     parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument('--batch_size', type=positive_int, default=1,
+    parser.add_argument('--batch_size', type=int_in_range(1, MAX_BATCH_SIZE), default=1,
                         help='images that go through the network together; 1 suits a CPU, a GPU is faster '
                              'with more (default: %(default)s)')
-    parser.add_argument('--num_workers', type=nonnegative_int, default=default_workers(),
+    parser.add_argument('--num_workers', type=int_in_range(0, MAX_WORKERS), default=default_workers(),
                         help='processes that work on what the network found while it goes on; 0 takes turns with it '
                              '(default here: %(default)s)')
     return parser

@@ -9,6 +9,7 @@ from pathlib import Path
 from data.images import ImageError, find_images
 from prediction.video import is_video
 
+MAX_CAMERA_DIGITS = 4
 _ADDRESS = re.compile('([a-z]{2,}):/+(.*)', re.IGNORECASE)  # Path makes one slash of two; C:/ is a drive
 
 
@@ -44,6 +45,8 @@ def find_sources(names: Iterable[str | Path]) -> Sources:
     found = Sources()
     for name in map(str, names):
         if name.isdecimal() and not os.path.exists(name):
+            if len(name) > MAX_CAMERA_DIGITS:
+                raise ImageError(f'{name}: no camera has such a number; name one, such as 0')
             found.cameras.append(int(name))
             continue
         if (address := _ADDRESS.match(name)) and not os.path.lexists(name):

@@ -17,6 +17,7 @@ from data.images import ImageError  # noqa: E402
 from system.files import replacing_path  # noqa: E402
 
 SUFFIXES = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.wmv')
+MAX_PIXELS = 178_000_000  # of a frame, as of an image
 DEFAULT_FPS = 25.0  # of videos that do not say
 COMPLETE = 0.9  # part of the promised frames from which a video is complete; many promise a few too many
 
@@ -45,6 +46,9 @@ class Video:
         if not self._capture.isOpened():
             raise ImageError(f'camera {source}: cannot be opened; is it there, and free?' if isinstance(source, int)
                              else f'{source}: not a video that can be read; convert it to .mp4 or copy it again')
+        width, height = (self._capture.get(side) for side in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+        if width * height > MAX_PIXELS:
+            raise ImageError(f'{source}: frames of {width:.0f}x{height:.0f} pixels; make it smaller')
         self.fps = _plausible(self._capture.get(cv2.CAP_PROP_FPS)) or DEFAULT_FPS
         self.frames = int(_plausible(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
 
@@ -159,7 +163,8 @@ def _open_capture(source: int | str) -> cv2.VideoCapture:
 def _opencv_name(path: Path) -> str:
     """A path as OpenCV takes it, which ends the process over one that is not in UTF-8."""
     try:
-        return str(path).encode('utf-8').decode()
+        # Absolute, since a name such as http:x.mp4 is no address, and % no pattern of numbered images.
+        return os.path.abspath(path).encode('utf-8').decode()
     except UnicodeEncodeError:
         raise ImageError(f'{path}: a name that is not in UTF-8; rename it') from None
 

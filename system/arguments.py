@@ -4,11 +4,12 @@ import functools
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from system.messages import one_line
 
 MAX_INT = 10 ** 9  # no flag has a use for more
+MAX_BATCH_SIZE, MAX_WORKERS = 4096, 256
 
 
 def nonempty_path(text: str) -> Path:
@@ -16,6 +17,13 @@ def nonempty_path(text: str) -> Path:
     if not text:  # Path('') is the current folder
         raise argparse.ArgumentTypeError('is empty; name one')
     return Path(text)
+
+
+def nonempty(text: str) -> str:
+    """A text of at least one character."""
+    if not text:
+        raise argparse.ArgumentTypeError('is empty; leave the flag out, or name something')
+    return text
 
 
 def fraction(text: str) -> float:
@@ -93,6 +101,11 @@ def _int(text: str, minimum: int, maximum: int = MAX_INT) -> int:
 
 class ArgumentParser(argparse.ArgumentParser):
     """A parser whose errors are one line, not ten lines of usage first."""
+
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
+        if action.option_strings and arg_strings == ['--']:  # which argparse takes for no value at all
+            raise argparse.ArgumentError(action, '-- is no value')
+        return super()._get_values(action, arg_strings)  # private to argparse
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f'{self.prog}: error: {one_line(message)}\n')

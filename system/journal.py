@@ -1,4 +1,5 @@
 """A journal of results on disk, from which work in many pieces resumes, however it was stopped."""
+import contextlib
 import errno
 import json
 import os
@@ -48,15 +49,12 @@ class Journal(Generic[Result]):
         lines = self._lines()
         if not lines.keys() >= set(pieces):
             raise _removed(self.folder)
-        files = {line.path: open(line.path, 'rb') for line in lines.values()}
-        try:
+        with contextlib.ExitStack() as stack:
+            files = {path: stack.enter_context(open(path, 'rb')) for path in {line.path for line in lines.values()}}
             for piece in pieces:
                 file = files[lines[piece].path]
                 file.seek(lines[piece].start)
                 yield json.loads(file.readline())[2]
-        finally:
-            for file in files.values():
-                file.close()
 
     def remove(self) -> None:
         """Remove the folder, unless somebody else has."""

@@ -35,6 +35,7 @@ DUPLICATE_IOU = 0.95  # of two boxes of a class, above which one object was anno
 MIN_BOX_IOU = 0.5  # of a box and the tight box around its mask, under which one of them is wrong
 MIN_OBJECTS = 20  # of a class; fewer are hardly enough to train on
 NUM_SAMPLES = 12  # images to draw
+MAX_NAME = 60  # characters of a class's name in the table
 MAX_SHOWN = 20  # problems of a kind to print
 AREA_RANGES = {'small': (0, 32 ** 2), 'medium': (32 ** 2, 96 ** 2), 'large': (96 ** 2, np.inf)}  # pixels, as COCO's
 
@@ -243,10 +244,11 @@ def _print_sizes(dataset: CocoDataset, box_sizes: np.ndarray) -> None:
 
 def _print_classes(dataset: CocoDataset, statistics: Statistics) -> None:
     columns = {'objects': statistics.objects, 'images': statistics.images, **statistics.by_area}
-    longest = max(map(len, dataset.classes.names))
+    names = [one_line(name, MAX_NAME) for name in dataset.classes.names]
+    longest = max(map(len, names))
     print(f'{"class":<{longest}} {"id":>6}' + ''.join(f'{column:>10}' for column in columns))
-    for label, (name, id) in enumerate(zip(dataset.classes.names, dataset.classes.ids)):
-        print(f'{one_line(name):<{longest}} {id:>6}' + ''.join(f'{count[label]:>10}' for count in columns.values()))
+    for label, (name, id) in enumerate(zip(names, dataset.classes.ids)):
+        print(f'{name:<{longest}} {id:>6}' + ''.join(f'{count[label]:>10}' for count in columns.values()))
 
 
 def _print_problems(problems: Problems, max_shown: int) -> None:

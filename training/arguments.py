@@ -6,10 +6,14 @@ from data.arguments import add_allow_outside
 from model.config import PRESETS
 from model.loss_names import BOX_LOSSES, CLASS_LOSSES
 from system.arguments import (
+    MAX_BATCH_SIZE,
+    MAX_WORKERS,
     ArgumentParser,
     boolean,
     decay,
     fraction,
+    int_in_range,
+    nonempty,
     nonempty_path,
     nonnegative_float,
     nonnegative_int,
@@ -68,7 +72,7 @@ def _add_run_flags(parser: argparse.ArgumentParser) -> None:
                             'prints what it chose (default: published from scratch, finetuning for --pattern=1)')
     group.add_argument('--model_path',
                        help=f'folder of the checkpoint that --pattern=1 resumes from (default: {DEFAULT_CHECKPOINT})')
-    group.add_argument('--backbone_weights',
+    group.add_argument('--backbone_weights', type=nonempty,
                        help='folder of the weights that --pattern=0 starts from: an ImageNet backbone converted by '
                             '1_pytorch2paddle.py, or a checkpoint of the same network with any classes, of which the '
                             'class-specific layers are not used; none: random weights (default: none; for '
@@ -82,7 +86,7 @@ def _add_run_flags(parser: argparse.ArgumentParser) -> None:
     budget.add_argument('--minutes', type=positive_float,
                         help='minutes to stop after, evaluations included; the schedule ends then (default: the '
                              "checkpoint's run's; 30 for --recipe=own_data)")
-    group.add_argument('--batch_size', type=positive_int,
+    group.add_argument('--batch_size', type=int_in_range(1, MAX_BATCH_SIZE),
                        help="images per step and process (default: the checkpoint's run's; 8; 4 for "
                             '--recipe=own_data on a CPU)')
     group.add_argument('--lr', type=positive_float,
@@ -117,7 +121,7 @@ def _add_run_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument('--amp', choices=('O0', 'O1'), default='O0',
                        help='O1: mixed precision, which needs a GPU: bfloat16 if the GPU has it, else float16 with '
                             'loss scaling (default: %(default)s, single precision)')
-    group.add_argument('--num_workers', type=nonnegative_int, default=min(os.cpu_count() or 1, 8),
+    group.add_argument('--num_workers', type=int_in_range(0, MAX_WORKERS), default=min(os.cpu_count() or 1, 8),
                        help='worker processes that prefetch batches; 0 loads them between steps (default here: '
                             '%(default)s)')
     group.add_argument('--save_dir', type=nonempty_path, default='weights',

@@ -2,6 +2,7 @@
 import contextlib
 import json
 import math
+import os
 import shutil
 import sys
 import time
@@ -113,7 +114,7 @@ class Log:
         """Write a line about a step to the file. Its folder is made again if somebody has removed it."""
         self.file.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with open(self.file, 'a', encoding='utf-8') as file:
+            with open(self.file, 'a', encoding='utf-8', opener=_open_own) as file:
                 file.write(json.dumps({'time': round(time.time(), 3), 'step': step, **values}) + '\n')
         except OSError as error:
             error.filename = str(self.file)  # that of a full disk has none
@@ -161,6 +162,12 @@ class Log:
             print_lines(f'images that were skipped: {len(self._problems)}')
         if self.skipped:
             print_lines(f'steps that were skipped: {self.skipped}')
+
+
+def _open_own(path: str, flags: int) -> int:
+    """Open a file to append to, but neither what a link there leads to, nor a pipe, which might wait for ever."""
+    special = getattr(os, 'O_NOFOLLOW', 0) | getattr(os, 'O_NONBLOCK', 0)  # Windows has neither
+    return os.open(path, flags | special, 0o666)
 
 
 def lossy(stream: TextIO) -> TextIO:

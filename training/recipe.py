@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from model.loss_names import BOX_LOSSES, CLASS_LOSSES
+from system.arguments import MAX_BATCH_SIZE, MAX_INT
 
 MOMENTUM = 0.9  # of SGD
 WARMUP_STEPS, WARMUP_LR = 500, 1e-4  # as published; shorter in short runs, and none up to a rate of 1e-4
@@ -22,8 +23,9 @@ FIELD_CHOICES = {'lr_schedule': LR_SCHEDULES, 'conf_loss': CLASS_LOSSES, 'box_lo
                  'augmentation': AUGMENTATIONS, 'freeze_bn': (False, True), 'balance_classes': (False, True),
                  'vertical_flip': (None, False, True),
                  'optimizer': OPTIMIZERS}
-FIELD_RANGES = {'lr': (0, math.inf), 'steps': (1, math.inf), 'batch_size': (1, math.inf), 'seed': (0, math.inf),
-                'pos_threshold': (0, 1), 'neg_threshold': (0, 1), 'negpos_ratio': (1, math.inf), 'ema': (0, 1),
+FIELD_RANGES = {'lr': (1e-300, math.inf), 'steps': (1, MAX_INT), 'batch_size': (1, MAX_BATCH_SIZE),
+                'seed': (0, MAX_INT),
+                'pos_threshold': (0, 1), 'neg_threshold': (0, 1), 'negpos_ratio': (1, MAX_INT), 'ema': (0, 1),
                 'minutes': (0, math.inf), 'weight_decay': (0, 1), 'clip_norm': (0, math.inf),
                 'box_weight': (0, math.inf), 'scale_jitter': (0, 10), 'rotation': (0, 180), 'mosaic': (0, 1),
                 'copy_paste': (0, 1)}

@@ -4,6 +4,7 @@ import argparse
 import importlib
 import multiprocessing
 import os
+import signal
 import sys
 import tempfile
 from collections import Counter
@@ -63,6 +64,7 @@ def main() -> int:
     parser.add_argument('--table', type=Path, help='write the table here, such as docs/hostile.md (default: none)')
     args = parser.parse_args()
     os.environ.setdefault('OMP_NUM_THREADS', '1')
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     with tempfile.TemporaryDirectory() as place:
         base = make_base(Path(place) / 'base')
         before = snapshot(base.folder)

@@ -70,7 +70,7 @@ def _signals(base: Base) -> Iterator[Case]:
         for name, line in _commands(base).items()
         if name in ('demo', 'eval', 'test_dev', 'train', 'check', 'shapes')
     }
-    entries['train'] = base.train(steps=100)
+    entries['train'] = base.train(steps=100, log_interval=100)
     entries['shapes'] = ['tools.shapes', '{here}/d', '--train', '300', '--val', '0', '--test', '0']
     for entry, line in entries.items():
         for number in (signal.SIGINT, signal.SIGTERM):

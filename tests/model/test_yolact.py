@@ -5,11 +5,12 @@ import paddle
 import pytest
 
 from engines.paddle_engine import PaddleEngine
+from model.checkpoint import load_checkpoint, restore
 from model.config import PRESETS, preset
 from model.parameter_names import public_name
 from model.yolact import Yolact
 from prediction import Predictor
-from tests.helpers import GOLDEN
+from tests.helpers import GOLDEN, ROOT
 from tests.helpers.golden import NETWORKS, assert_same_detections, golden, inputs
 from tests.helpers.networks import golden_network
 from tests.helpers.outputs import unfiltered
@@ -119,3 +120,19 @@ def test_sigmoid_scores_start_at_one_percent_and_do_not_compete():
 @pytest.mark.parametrize('name', PRESETS)
 def test_presets_build(name):
     Yolact(preset(name, num_classes=2))
+
+
+@pytest.mark.parametrize('pretrained', [False, True])
+def test_the_mask_iou_net_of_new_classes_learns_for_each_of_them(pretrained):
+    """It ends in a ReLU. A class that starts below zero would keep a mask score of zero for ever."""
+    network = Yolact(preset('resnet18dcn_half', num_classes=5))
+    if pretrained:
+        weights = ROOT / 'weights/shapes.pd'
+        restore(network, load_checkpoint(weights), weights, other_classes=True)
+    masks = (paddle.rand([3, 1, 80, 80]) > 0.5).astype('float32')
+    ious = network.maskiou_net(masks)
+    np.testing.assert_array_equal(ious.numpy(), np.full([3, 4], 0.5, np.float32))
+    (1 - ious).sum().backward()
+    last = network.maskiou_net.maskiou_net[-2]
+    assert (last.bias.grad.numpy() < 0).all()
+    assert (np.abs(last.weight.grad.numpy()).sum((1, 2, 3)) > 0).all()

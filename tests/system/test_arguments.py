@@ -8,7 +8,7 @@ import pytest
 from system import arguments
 
 ACCEPTED = [
-    ('nonempty_path', 'a/b', Path('a/b')), ('nonempty_path', ' ', Path(' ')),
+    ('nonempty', ' ', ' '), ('nonempty_path', 'a/b', Path('a/b')), ('nonempty_path', ' ', Path(' ')),
     ('fraction', '0', 0), ('fraction', '1', 1), ('fraction', '.5', 0.5), ('fraction', '1e-3', 0.001),
     ('decay', '0', 0), ('decay', '0.9999', 0.9999),
     ('nonnegative_float', '0', 0), ('nonnegative_float', '2.5', 2.5),
@@ -20,6 +20,7 @@ ACCEPTED = [
     ('boolean', 'FALSE', False), ('boolean', '0', False),
 ]
 REFUSED = [
+    ('nonempty', '', 'is empty; leave the flag out, or name something'),
     ('nonempty_path', '', 'is empty; name one'),
     ('fraction', '-0.1', '-0.1 is not from 0 to 1'), ('fraction', '1.01', '1.01 is not from 0 to 1'),
     ('fraction', 'nan', 'nan is not from 0 to 1'), ('fraction', 'half', "'half' is not a number"),
