@@ -1,12 +1,10 @@
 """Exporting a checkpoint to ONNX or Paddle Inference. What is exported is compared with Paddle before it is kept."""
-import contextlib
 import dataclasses
 import hashlib
 import importlib.metadata
 import importlib.util
 import json
 import os
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -18,6 +16,7 @@ from engines.errors import EngineError
 from engines.onnx_engine import IMAGES, MASK_IOU, MASKS, OnnxFiles, open_session
 from model.checkpoint import Checkpoint, restore
 from system.files import replacing_folder
+from system.streams import silenced
 
 if TYPE_CHECKING:
     from onnx import GraphProto
@@ -82,7 +81,7 @@ def to_paddle(checkpoint: Checkpoint, path: str | Path, folder: str | Path, imag
     with replacing_folder(folder) as part:
         for stem, layer in zip(('network', 'mask_iou'), _layers_of(checkpoint, path, image, with_nms)):
             try:
-                with _silenced():
+                with silenced():
                     _save_for_inference(layer, str(part / stem))
                     outputs = _run(paddle.jit.load(str(part / stem)), layer.sample)
             except RuntimeError as error:  # Paddle reports no error when the disk is full
@@ -162,7 +161,7 @@ def _convert_to_onnx(layer: ExportedLayer, metadata: dict[str, str]) -> bytes:
     """A layer as ONNX, for any batch size, after comparing it with Paddle."""
     import onnx
     import paddle2onnx
-    with tempfile.TemporaryDirectory() as folder, _silenced():
+    with tempfile.TemporaryDirectory() as folder, silenced():
         stem = os.path.join(folder, 'network')
         _save_for_inference(layer, stem)
         program, = (str(path) for path in Path(folder).iterdir() if path.suffix in ('.json', '.pdmodel'))
@@ -225,19 +224,3 @@ def _describe_outputs(graph: 'GraphProto', expected: dict[str, np.ndarray]) -> N
     for node in graph.node:
         for names in (node.input, node.output):
             names[:] = [new_names.get(name, name) for name in names]
-
-
-@contextlib.contextmanager
-def _silenced() -> Iterator[None]:
-    """Discard what Paddle and the converter print, from Python and from C++."""
-    sys.stdout.flush()
-    saved = [(stream, os.dup(stream)) for stream in (1, 2)]
-    with open(os.devnull, 'w') as nowhere, contextlib.redirect_stdout(nowhere):
-        try:
-            for stream, _ in saved:
-                os.dup2(nowhere.fileno(), stream)
-            yield
-        finally:
-            for stream, copy in saved:
-                os.dup2(copy, stream)
-                os.close(copy)

@@ -67,7 +67,12 @@ class OnnxEngine:
 
     def predict(self, images: np.ndarray, score_threshold: float) -> list[tuple[np.ndarray, ...]]:
         """As of `Engine`, for all anchors."""
-        return list(zip(*self._network.run(list(OUTPUTS), {self._input: images})))
+        try:
+            return list(zip(*self._network.run(list(OUTPUTS), {self._input: images})))
+        except RuntimeError as error:  # ONNX Runtime's own, of which one may be for memory
+            if 'allocate memory' in str(error):
+                raise MemoryError from None
+            raise
 
     def mask_iou(self, masks: np.ndarray) -> np.ndarray:
         """As of `Engine`."""

@@ -15,6 +15,7 @@ import cv2  # noqa: E402
 
 from data.images import ImageError  # noqa: E402
 from system.files import replacing_path  # noqa: E402
+from system.streams import silenced
 
 SUFFIXES = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.wmv')
 MAX_PIXELS = 178_000_000  # of a frame, as of an image
@@ -152,12 +153,8 @@ def is_video(path: str | Path) -> bool:
 
 def _open_capture(source: int | str) -> cv2.VideoCapture:
     """A capture of OpenCV, opened in silence: ImageError says it better."""
-    set_level = getattr(cv2, 'setLogLevel', None) or cv2.utils.logging.setLogLevel  # of version 4, of 5
-    before = set_level(0)
-    try:
+    with silenced():
         return cv2.VideoCapture(source)
-    finally:
-        set_level(before)
 
 
 def _opencv_name(path: Path) -> str:

@@ -4,7 +4,7 @@ import warnings
 from system import cpu, environment, streams, telemetry
 
 streams.open_missing()  # before any file is opened
-environment.prepare()  # before OpenCV and Paddle are imported
+environment.prepare()
 telemetry.disable()  # before ONNX Runtime and OpenVINO are imported
 cpu.configure()  # before Paddle is imported, from whichever package comes first
 warnings.filterwarnings('ignore', message='No ccache found')  # from Paddle's import; nothing is compiled here

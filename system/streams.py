@@ -1,6 +1,8 @@
-"""Standard streams that are closed, as a daemon's may be."""
+"""Standard streams: those that are closed, as a daemon's may be, and libraries that print too much."""
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 
 
 def open_missing() -> None:
@@ -15,3 +17,19 @@ def open_missing() -> None:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
     sys.stdout = sys.stdout or open(os.devnull, 'w')
     sys.stderr = sys.stderr or open(os.devnull, 'w')
+
+
+@contextlib.contextmanager
+def silenced() -> Iterator[None]:
+    """Discard what libraries print in the block, from Python and from C++."""
+    sys.stdout.flush()
+    saved = [(stream, os.dup(stream)) for stream in (1, 2)]
+    with open(os.devnull, 'w') as nowhere, contextlib.redirect_stdout(nowhere):
+        try:
+            for stream, _ in saved:
+                os.dup2(nowhere.fileno(), stream)
+            yield
+        finally:
+            for stream, copy in saved:
+                os.dup2(copy, stream)
+                os.close(copy)

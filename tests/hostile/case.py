@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tests.helpers import ROOT
 
-MAX_SECONDS, MAX_MEMORY = 60, 3e9  # of a case, where it does not say otherwise
+MAX_SECONDS, MAX_MEMORY = 60, 4e9  # of a case, where it does not say otherwise
 MAX_LINE = 2000  # characters of a line on standard error
 
 
