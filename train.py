@@ -18,7 +18,7 @@ from system.errors import UserError
 from system.interruption import Stopped, StopRequest
 from system.messages import pluralize, print_lines
 from training.arguments import training_arguments
-from training.checkpoints import save_and_prune, save_best
+from training.checkpoints import best_step, save_and_prune, save_best
 from training.log import Log, lossy
 from training.recipe import progress
 
@@ -83,7 +83,11 @@ def train(args: argparse.Namespace, run: 'Run', dataset: CocoDataset, validation
                 # all processes when one has ended.
                 barrier(TIMEOUT)
         evaluated = step if evaluates else evaluated
-        if stops or last:
+        early = evaluates and not last and stops_early(run, batches, epoch, args.patience)
+        if early and run.is_main_process:
+            print_lines(f'stopping: the mask AP has not risen for {pluralize(args.patience, "epoch")}')
+            save(run, log, step, epoch)
+        if stops or last or early:
             break
     log.close()
     if too_many_skipped(log) or log.mean_loss() is None and not result.stop_requested:
@@ -95,6 +99,18 @@ def train(args: argparse.Namespace, run: 'Run', dataset: CocoDataset, validation
 def too_many_skipped(log: Log) -> bool:
     """Whether to give the run up."""
     return log.skipped_in_a_row == MAX_SKIPPED_IN_A_ROW
+
+
+def stops_early(run: 'Run', batches: Batches, epoch: int, patience: int) -> bool:
+    """Whether the best mask AP is `patience` epochs old, as the main process knows; 0 for never."""
+    if not patience:
+        return False
+    import paddle
+
+    from system.distributed import all_reduce
+    step = best_step(run)
+    over = step is not None and epoch - batches.epoch(step) >= patience
+    return bool(all_reduce(paddle.to_tensor(float(over))))
 
 
 def evaluation_is_due(step: int, evaluated: int, batches: Batches, args: argparse.Namespace) -> bool:

@@ -210,6 +210,8 @@ def _add_data_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument('--copy_paste', type=fraction,
                        help='share of samples with objects pasted from another image (default: of the '
                             '--augmentation; strong: 0.3)')
+    group.add_argument('--patience', type=nonnegative_int, default=0, metavar='EPOCHS',
+                       help='with --eval: stop when the mask AP has not risen for so many epochs (default: 0, never)')
     group.add_argument('--eval', action='store_true',
                        help='print box and mask AP on the validation images after each epoch, but no more often than '
                             'every 100 steps or --save_interval, and save the best checkpoint apart (default: off)')

@@ -36,6 +36,11 @@ def save_best(run: 'Run', step: int, epoch: int, ap: float) -> None:
             remove_folder(run.save_dir / name)
 
 
+def best_step(run: 'Run') -> int | None:
+    """The step of the best checkpoint of a run; None before there is one, and in all but the main process."""
+    return max((int(match[1]) for match in map(BEST_NAME.fullmatch, run.best) if match), default=None)
+
+
 def best_checkpoints(save_dir: Path, step: int) -> set[str]:
     """Names of the best checkpoints that a run had saved by the time of a step."""
     matches = (BEST_NAME.fullmatch(path.name) for path in save_dir.iterdir())

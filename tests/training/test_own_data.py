@@ -9,6 +9,7 @@ from model.checkpoint import load_checkpoint
 from system.command import exit_status
 from tools.shapes import write_dataset
 from training.arguments import training_arguments
+from training.checkpoints import save_best
 from training.own_data import BUNDLED_WEIGHTS, choose_for_own_data, share_with_anchor
 from training.recipe import OWN_DATA, choose_recipe, learning_rate, progress
 from training.setup import balanced_class_weights
@@ -106,6 +107,20 @@ def test_a_run_of_minutes_ends_with_them_and_cannot_be_resumed_beyond(folder, tm
 def test_epochs_are_passes_over_the_images(folder, tmp_path):
     assert run(folder, tmp_path, '--epochs=1.5', '--batch_size=4') == 0
     assert [path.name[:17] for path in tmp_path.glob('step*.pd')] == ['step0000003-ep001']
+
+
+def test_a_run_stops_when_the_mask_ap_no_longer_rises(folder, tmp_path, capsys, monkeypatch):
+    aps = iter([0.1, 0.3, 0.2, 0.3, 0.25, 0.4])
+
+    def evaluate(run, validation, log, step, epoch, stop_request):
+        save_best(run, step, epoch, next(aps))
+    monkeypatch.setattr('train.evaluate_and_save_best', evaluate)
+    assert run(folder, tmp_path, '--epochs=20', '--batch_size=8', '--save_interval=1', '--eval', '--patience=3',
+               f'--valid_images_path={folder / "val"}',
+               f'--valid_anno_path={folder / "annotations/instances_val.json"}') == 0
+    assert 'stopping: the mask AP has not risen for 3 epochs' in capsys.readouterr().err
+    assert [path.name[:16] for path in tmp_path.glob('best-*.pd')] == ['best-step0000002']
+    assert max(path.name for path in tmp_path.glob('step*.pd'))[:11] == 'step0000005'
 
 
 def test_frozen_parts_stay_as_they_are(folder, tmp_path):
