@@ -8,12 +8,14 @@ from model.anchor_fitting import fit_anchors
 from model.config import PUBLISHED_SIZE, Config
 from system.messages import pluralize
 from training.arguments import NO_WEIGHTS
+from training.recipe import Recipe
 
 BUNDLED_WEIGHTS = Path(__file__).parents[1] / 'weights/shapes.pd'
 COCO_WEIGHTS = Path('pretrained_resnet50dcn')
 DEFAULT_MINUTES = 30.0
 CPU_INPUT_SIZE, LARGE_CPU_INPUT_SIZE = 320, 448
 SMALL_OBJECT = 8  # pixels at the input size; what is smaller is hardly found
+GPU_BATCH_SIZE = 8
 PRETRAINED_LR = 2e-4  # of a network that knows COCO
 
 
@@ -25,35 +27,50 @@ def choose_for_own_data(args: argparse.Namespace, dataset: CocoDataset, gpu: boo
         dataset: the images to train on.
         gpu: whether they are trained on a GPU.
     """
-    lines = [f'recipe own_data: {pluralize(len(dataset), "image")}, {pluralize(len(dataset.classes), "class")}, '
-             f'on a {"GPU" if gpu else "CPU"}']
+    lines = [f'recipe own_data for {pluralize(len(dataset), "image")} of {pluralize(len(dataset.classes), "class")} '
+             f'on a {"GPU" if gpu else "CPU"}:']
     if args.pattern == 0:
-        lines += [*_choose_network(args, gpu), *_choose_input_size(args, dataset, gpu)]
+        lines += [*_choose_network(args, gpu), *_choose_weights(args), *_choose_input_size(args, dataset, gpu)]
         if not (args.minutes or args.steps or args.epochs):
             args.minutes = DEFAULT_MINUTES
+        if args.fit_anchors is None:
+            args.fit_anchors = args.anchor_sizes is None and args.aspect_ratios is None
     if gpu and args.batch_size is None:
-        args.batch_size = 8
-    if args.fit_anchors is None and args.anchor_sizes is None and args.aspect_ratios is None:
-        args.fit_anchors = args.pattern == 0
+        args.batch_size = GPU_BATCH_SIZE
     return lines
 
 
+def describe_schedule(recipe: Recipe) -> str:
+    """How long a run trains, and how, in a line."""
+    length = f'{recipe.minutes:g} minutes' if recipe.minutes else pluralize(recipe.steps, 'step')
+    names = {'sgd': 'SGD', 'adamw': 'AdamW'}
+    return (f'  {length} of {pluralize(recipe.batch_size, "image")} a step, {names[recipe.optimizer]} at {recipe.lr:g} '
+            f'({recipe.lr_schedule}), {recipe.augmentation} augmentation, {recipe.conf_loss}, {recipe.box_loss}')
+
+
 def _choose_network(args: argparse.Namespace, gpu: bool) -> list[str]:
-    coco = COCO_WEIGHTS.is_dir()
-    if args.backbone_name is None:
-        args.backbone_name = 'resnet50dcn' if gpu and coco else 'resnet18dcn_half'
-    if args.backbone_weights is None:
-        weights = {'resnet18dcn_half': BUNDLED_WEIGHTS, 'resnet50dcn': COCO_WEIGHTS}.get(args.backbone_name)
-        if weights and weights.is_dir():
-            args.backbone_weights = str(weights)
-            if weights == COCO_WEIGHTS and args.lr is None:
-                args.lr = PRETRAINED_LR
-    elif args.backbone_weights == NO_WEIGHTS:
-        args.backbone_weights = None
-    reason = {True: 'the large network, which has COCO weights', False: 'the small network, which is quick to train'}
-    return [f'  --backbone_name={args.backbone_name}: {reason[args.backbone_name != "resnet18dcn_half"]}',
-            f'  --backbone_weights={args.backbone_weights or NO_WEIGHTS}: '
-            + ('to start from; layers that depend on classes are new' if args.backbone_weights else 'from scratch')]
+    if args.backbone_name is not None:
+        return []
+    if gpu and COCO_WEIGHTS.is_dir():
+        args.backbone_name, reason = 'resnet50dcn', f'there are COCO weights in {COCO_WEIGHTS}'
+    else:
+        args.backbone_name, reason = 'resnet18dcn_half', 'it is quick to train, and weights for it are bundled'
+    return [f'  --backbone_name={args.backbone_name}: {reason}']
+
+
+def _choose_weights(args: argparse.Namespace) -> list[str]:
+    if args.backbone_weights is not None:
+        if args.backbone_weights == NO_WEIGHTS:
+            args.backbone_weights = None
+        return []
+    weights = {'resnet18dcn_half': BUNDLED_WEIGHTS, 'resnet50dcn': COCO_WEIGHTS}.get(args.backbone_name)
+    if weights is None or not weights.is_dir():
+        return [f'  --backbone_weights={NO_WEIGHTS}: there are none of this network here']
+    args.backbone_weights = str(weights)
+    if weights == COCO_WEIGHTS and args.lr is None:
+        args.lr = PRETRAINED_LR
+    of = 'COCO' if weights == COCO_WEIGHTS else 'drawn shapes'
+    return [f'  --backbone_weights={weights}: trained on {of}; layers that depend on the classes are new']
 
 
 def _choose_input_size(args: argparse.Namespace, dataset: CocoDataset, gpu: bool) -> list[str]:
@@ -76,7 +93,7 @@ def fit_anchors_to(dataset: CocoDataset, config: Config) -> tuple[Config, str]:
     before, after = (share_with_anchor(dataset, some) for some in (config, fitted))
     sizes, ratios = (' '.join(f'{number:g}' for number in numbers)
                      for numbers in (fitted.anchor_sizes, fitted.aspect_ratios))
-    return fitted, (f'anchors fitted to the objects: {after:.1%} have one of IoU 0.5 or more, {before:.1%} before '
+    return fitted, (f'  anchors fitted to the objects: {after:.1%} have one of IoU 0.5 or more, {before:.1%} before '
                     f'(--anchor_sizes {sizes} --aspect_ratios {ratios})')
 
 

@@ -24,9 +24,9 @@ from training.checkpoints import best_checkpoints
 from training.ema import EMA
 from training.log import Log, ScalarWriter
 from training.optimizer import make_optimizer
-from training.own_data import choose_for_own_data, fit_anchors_to
+from training.own_data import choose_for_own_data, describe_schedule, fit_anchors_to
 from training.precision import Precision
-from training.recipe import AUGMENTATION_FIELDS, RECIPES, Recipe, choose_recipe
+from training.recipe import AUGMENTATION_FIELDS, Recipe, choose_recipe
 from training.run import Run
 
 WARNINGS_SHOWN = 3
@@ -62,11 +62,12 @@ def start_run(args: argparse.Namespace, dataset: CocoDataset) -> Run:
     if args.recipe == 'own_data':
         lines = choose_for_own_data(args, dataset, gpu=paddle.get_device() != 'cpu')
         print_lines(*lines if rank == 0 else ())
-    if args.epochs:
-        args.steps = math.ceil(args.epochs * len(dataset) / ((args.batch_size or RECIPES[args.recipe].batch_size)
-                                                             * world_size))
     checkpoint = open_checkpoint(args, dataset) if args.pattern == 1 else None
     recipe = recipe_of(args, checkpoint, world_size)
+    if args.epochs:
+        recipe = dataclasses.replace(recipe, minutes=0.0, steps=steps_of(args.epochs, dataset, recipe, world_size))
+    if args.recipe == 'own_data' and rank == 0:
+        print_lines(describe_schedule(recipe))
     start, seconds = first_step(args, checkpoint, recipe), checkpoint.seconds if checkpoint else 0.0
     network = build_network(args, dataset, checkpoint, recipe)
     optimizer = make_optimizer(network, recipe, checkpoint.optimizer_state if checkpoint else None)
@@ -76,6 +77,11 @@ def start_run(args: argparse.Namespace, dataset: CocoDataset) -> Run:
                           balanced_class_weights(dataset) if recipe.balance_classes else None)
     return Run(network, dataset.classes, recipe, criterion, optimizer, precision, ema, args.save_dir, start, best,
                rank, world_size, seconds)
+
+
+def steps_of(epochs: float, dataset: CocoDataset, recipe: Recipe, world_size: int) -> int:
+    """The number of steps of so many passes over a dataset."""
+    return math.ceil(epochs * len(dataset) / (recipe.batch_size * world_size))
 
 
 def balanced_class_weights(dataset: CocoDataset) -> tuple[float, ...]:
@@ -189,7 +195,7 @@ def config_of(args: argparse.Namespace, dataset: CocoDataset, checkpoint: Checkp
         raise UserError(error) from None
     if args.fit_anchors:
         config, line = fit_anchors_to(dataset, config)
-        print_lines(line)
+        print_lines(*[line] if paddle.distributed.get_rank() == 0 else ())
     return config
 
 

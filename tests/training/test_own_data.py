@@ -36,7 +36,7 @@ def test_on_a_cpu_the_small_network_starts_from_the_bundled_weights(dataset):
     args, lines = choices(dataset)
     assert (args.pattern, args.backbone_name, args.input_size, args.minutes) == (0, 'resnet18dcn_half', 320, 30)
     assert args.backbone_weights == str(BUNDLED_WEIGHTS) and args.fit_anchors
-    assert lines[0] == 'recipe own_data: 8 images, 8 classes, on a CPU'
+    assert lines[0] == 'recipe own_data for 8 images of 8 classes on a CPU:'
     assert [line.split(':')[0] for line in lines[1:]] == ['  --backbone_name=resnet18dcn_half', '  --backbone_weights='
                                                           f'{BUNDLED_WEIGHTS}', '  --input_size=320']
 
@@ -89,7 +89,8 @@ def test_a_run_of_minutes_ends_with_them_and_cannot_be_resumed_beyond(folder, tm
     lines = capsys.readouterr().err.splitlines()
     steps = [line.split()[:3] for line in lines if line.startswith('step ')]
     assert steps == [['step', '1', '33%'], ['step', '2', '67%'], ['step', '3', '100%']]
-    assert any(line.startswith('anchors fitted to the objects: ') for line in lines)
+    assert any(line.startswith('  anchors fitted to the objects: ') for line in lines)
+    assert '  0.5 minutes of 2 images a step, AdamW at 0.001 (cosine), light augmentation, ce_loss, ciou' in lines
     path, = tmp_path.glob('step0000003-*.pd')
     checkpoint = load_checkpoint(path, training=True)
     assert checkpoint.seconds == pytest.approx(30)
