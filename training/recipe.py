@@ -27,7 +27,7 @@ FIELD_RANGES = {'lr': (1e-300, math.inf), 'steps': (1, MAX_INT), 'batch_size': (
                 'seed': (0, MAX_INT),
                 'pos_threshold': (0, 1), 'neg_threshold': (0, 1), 'negpos_ratio': (1, MAX_INT), 'ema': (0, 1),
                 'minutes': (0, math.inf), 'weight_decay': (0, 1), 'clip_norm': (0, math.inf),
-                'box_weight': (0, math.inf), 'scale_jitter': (0, 10), 'rotation': (0, 180), 'mosaic': (0, 1),
+                'box_weight': (0, math.inf), 'scale_jitter': (0, math.inf), 'rotation': (0, math.inf), 'mosaic': (0, 1),
                 'copy_paste': (0, 1)}
 INTEGER_FIELDS = ('steps', 'batch_size', 'seed', 'negpos_ratio')
 
