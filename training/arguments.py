@@ -35,7 +35,8 @@ def training_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         description='Train YOLACT++ on a COCO-style dataset. Classes come from the annotations.',
         epilog='examples:\n'
                '  on your own images, with everything chosen for you (docs/own_data.md):\n'
-               '    python train.py --recipe=own_data --minutes=60 --train_images_path=DIR --train_anno_path=FILE.json\n'
+               '    python train.py --recipe=own_data --minutes=60 --train_images_path=DIR '
+               '--train_anno_path=FILE.json\n'
                '  from scratch, on COCO under ../COCO:\n'
                '    python train.py --pattern=0 --conf_loss=ce_loss\n'
                '  fine-tune converted weights:\n'
