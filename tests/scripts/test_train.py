@@ -101,7 +101,9 @@ def test_the_log_file_has_a_line_for_each_step_and_evaluation(short_run):
     assert steps[2]['lr'] == pytest.approx(0.01 * (1 + math.cos(math.pi * 2 / 6)) / 2)
     evaluations = [line for line in logged if 'mask_ap' in line]
     assert [line['step'] for line in evaluations] == [4, 6]  # an epoch is four steps
-    assert all(-1 <= line['box_ap'] <= 1 for line in evaluations)
+    for kind in ('box', 'mask'):
+        printed = [float(line.split('|')[1]) for line in lines if line.strip().startswith(f'{kind} |')]
+        assert [round(100 * line[f'{kind}_ap'], 2) for line in evaluations] == printed
 
 
 def test_visualdl_gets_every_number_of_the_log(folder, tmp_path, capsys):
