@@ -74,7 +74,7 @@ def read_labelme(path: Path) -> LabelFile:
 
 def _content(path: Path) -> Any:
     """The file's JSON."""
-    if path.exists() and not path.is_file():  # reading a pipe might never end
+    if os.path.exists(path) and not os.path.isfile(path):  # reading a pipe might never end
         raise UserError(f'{path}: is a folder, a pipe or a device, not a file of labelme; take it out of the folder')
     check_size(path, MAX_LABEL_FILE)
     return json.loads(path.read_bytes())

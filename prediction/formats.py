@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
+import cv2
 import numpy as np
 
 from data.images import ImageError, write_image
@@ -120,14 +121,29 @@ class MaskWriter:
             ids = np.zeros(detections.size, np.uint16)
             for i in reversed(range(len(detections))):
                 ids[detections.full_mask(i)] = i + 1
-            write_image(self._folder / f'{name}.ids.png', ids)
+            file = self._folder / f'{name}.ids.png'
+            _check_masks([file], np.uint16)
+            write_image(file, ids)
             return
-        for earlier in self._earlier.pop(name, ()):
-            earlier.unlink(missing_ok=True)
+        earlier = self._earlier.pop(name, [])
+        _check_masks(earlier, np.uint8)
+        for file in earlier:
+            file.unlink(missing_ok=True)
         for i in range(len(detections)):
             label = ''.join(c if c.isalnum() else '_' for c in self._classes.names[detections.classes[i]])
             mask = detections.full_mask(i).astype(np.uint8) * 255
             write_image(self._folder / f'{name}.{i + 1:03d}_{label}.png', mask)
+
+
+def _check_masks(files: list[Path], depth: type[np.generic]) -> None:
+    """Raises ImageError if a file is none of the masks that are written here, and would be lost."""
+    for file in files:
+        if os.path.isfile(file):
+            image = cv2.imdecode(np.fromfile(file, np.uint8), cv2.IMREAD_UNCHANGED) if file.stat().st_size else None
+            if image is None or image.ndim > 2 or image.dtype != depth or (
+                    depth is np.uint8 and not np.isin(image, (0, 255)).all()):
+                raise ImageError(f'{file}: is no mask that was written here, and would be lost; move it, or name '
+                                 'another --out')
 
 
 class LabelmeWriter:
@@ -173,8 +189,8 @@ def open_writers(classes: Classes, labelme: Path | None, coco: Path | None, as_p
         writers: list[DetectionWriter] = []
         if labelme:  # the first, as it may refuse an image
             writers.append(LabelmeWriter(labelme, classes))
+        if masks:  # before the file that would list the image
+            writers.append(MaskWriter(mask_folder, masks, classes))
         if coco:
             writers.append(stack.enter_context(CocoWriter(coco, classes, as_polygons)))
-        if masks:
-            writers.append(MaskWriter(mask_folder, masks, classes))
         yield writers

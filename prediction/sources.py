@@ -46,7 +46,7 @@ def find_sources(names: Iterable[str | Path]) -> Sources:
     for name in map(str, names):
         if name.isdecimal() and not os.path.exists(name):
             if len(name) > MAX_CAMERA_DIGITS:
-                raise ImageError(f'{name}: no camera has such a number; name one, such as 0')
+                raise ImageError(f'{name[:20]}: no camera has such a number; name one, such as 0')
             found.cameras.append(int(name))
             continue
         if (address := _ADDRESS.match(name)) and not os.path.lexists(name):
@@ -57,7 +57,16 @@ def find_sources(names: Iterable[str | Path]) -> Sources:
             raise ImageError(f'{name}: no file has such a name')
         for match in matches or [name]:
             _add(Path(match), found)
+    found.images, found.videos = _distinct(found.images), _distinct(found.videos)
     return found
+
+
+def _distinct(paths: list[Path]) -> list[Path]:
+    """Paths without those that name an earlier file in another way. A link is a file of its own."""
+    first: dict[tuple[str, str], Path] = {}
+    for path in paths:
+        first.setdefault((os.path.realpath(path.parent), path.name), path)
+    return list(first.values())
 
 
 def _add(path: Path, found: Sources) -> None:

@@ -8,13 +8,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 
+import cv2
 import numpy as np
 
-os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')  # ImageError says it better
-import cv2  # noqa: E402
-
-from data.images import ImageError  # noqa: E402
-from system.files import replacing_path  # noqa: E402
+from data.images import ImageError
+from system.files import replacing_path
 from system.streams import silenced
 
 SUFFIXES = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.wmv')
@@ -109,7 +107,9 @@ class VideoWriter:
         codec = cv2.VideoWriter.fourcc(*'mp4v')
         # The format knows no fraction such as 66.6667, which the average rate of a phone's video may be.
         rates = self._fps, float(round(self._fps))
-        if not any(self._writer.open(_opencv_name(self._part), codec, rate, (width, height)) for rate in rates):
+        backends, name = _file_backends(cv2.videoio_registry.getWriterBackends()), _opencv_name(self._part)
+        if not any(self._writer.open(name, backend, codec, rate, (width, height))
+                   for rate in rates for backend in backends):
             raise ImageError(f'{self._path}: a video of {self._fps:g} frames a second cannot be written there; convert '
                              'it to another rate, or name another folder')
 
@@ -154,13 +154,23 @@ def is_video(path: str | Path) -> bool:
 def _open_capture(source: int | str) -> cv2.VideoCapture:
     """A capture of OpenCV, opened in silence: ImageError says it better."""
     with silenced():
-        return cv2.VideoCapture(source)
+        if isinstance(source, int):
+            return cv2.VideoCapture(source)
+        for backend in _file_backends(cv2.videoio_registry.getStreamBackends()):
+            if (capture := cv2.VideoCapture(source, backend)).isOpened():
+                break
+        return capture
+
+
+def _file_backends(backends: Iterable[int]) -> list[int]:
+    """Those that take a file's name as it is. One takes %03d, or digits, for the pattern of a sequence of images."""
+    return [backend for backend in backends if backend != cv2.CAP_IMAGES]
 
 
 def _opencv_name(path: Path) -> str:
     """A path as OpenCV takes it, which ends the process over one that is not in UTF-8."""
     try:
-        # Absolute, since a name such as http:x.mp4 is no address, and % no pattern of numbered images.
+        # Absolute, so that a name with a colon is no address.
         return os.path.abspath(path).encode('utf-8').decode()
     except UnicodeEncodeError:
         raise ImageError(f'{path}: a name that is not in UTF-8; rename it') from None

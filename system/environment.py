@@ -8,9 +8,12 @@ MEMORY_ERRORS = ('failed to map segment', 'cannot allocate memory')  # of the dy
 
 
 def prepare() -> None:
-    """Give Paddle a home where it can be imported, and word errors of imports that want memory."""
+    """Give Paddle a home where it can be imported, keep FFmpeg to files and quiet, and word a lack of memory."""
     if not os.path.isdir(os.path.expanduser('~')):
         os.environ['HOME'] = tempfile.gettempdir()
+    os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')  # ImageError says what is wrong with a video
+    # A playlist under a video's name would name addresses.
+    os.environ.setdefault('OPENCV_FFMPEG_CAPTURE_OPTIONS', 'protocol_whitelist;file')
     sys.excepthook = _report_memory
 
 

@@ -98,7 +98,8 @@ def write_dataset(out: str | Path, seed: int = 0, train: int = 1500, val: int = 
 
 def _clear(out: Path) -> None:
     """Removes an earlier dataset, so that a smaller one leaves no images of a larger one behind."""
-    files = [path for path in out.rglob('*') if not path.is_dir()]
+    # A link to a folder may lead to the files of others.
+    files = [path for path in out.rglob('*') if path.is_symlink() or not path.is_dir()]
     for path in files:
         if not _is_own(path, out):
             raise UserError(f'{out}: holds {path.relative_to(out)}, not written by this tool; '

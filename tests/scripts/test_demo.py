@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from typing import NamedTuple
@@ -122,8 +123,7 @@ def test_files_folders_patterns_and_videos_are_told_apart(images, film, tmp_path
     (tmp_path / '[odd].png').touch()
     (tmp_path / '7').mkdir()
     found = find_sources([tmp_path, f'{images}/*.jpg', '0', tmp_path / '[odd].png'])
-    assert found.images == [tmp_path / '[odd].png', tmp_path / 'one.jpg', *sorted(images.iterdir()),
-                              tmp_path / '[odd].png']
+    assert found.images == [tmp_path / '[odd].png', tmp_path / 'one.jpg', *sorted(images.iterdir())]
     assert (found.videos, found.cameras) == ([tmp_path / 'film.avi'], [0])
     for name, reason in ((tmp_path / '*.gif', 'no file has such a name'), (tmp_path / 'none', 'no such folder'),
                          (tmp_path / '7', 'no images in this folder')):
@@ -493,3 +493,55 @@ def test_a_file_that_cannot_be_written_is_told_before_the_work(images, tmp_path,
     (tmp_path / 'file').touch()
     assert run('--images', images, '--save_json', tmp_path / 'file/x.json', '--out', tmp_path / 'out') == 2
     assert capsys.readouterr().err.startswith(f'demo.py: error: {tmp_path / "file"}')
+
+
+@pytest.mark.parametrize('name', ('http:127.0.0.1:{port}?x.mp4', 'tcp:127.0.0.1:{port}?x.mp4', '12:30.mp4'))
+def test_a_file_name_is_no_address(name, film, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with socket.create_server(('127.0.0.1', 0)) as server:
+        server.settimeout(0.1)
+        name = name.format(port=server.getsockname()[1])
+        shutil.copy(film, name)
+        assert len(list(Video(find_sources(['.']).videos[0]))) == 12
+        with pytest.raises(TimeoutError):
+            server.accept()
+
+
+def test_a_playlist_opens_no_address(tmp_path):
+    with socket.create_server(('127.0.0.1', 0)) as server:
+        server.settimeout(0.1)
+        address = f'http://127.0.0.1:{server.getsockname()[1]}/x.ts'
+        (tmp_path / 'x.mp4').write_text(f'#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{address}\n#EXT-X-ENDLIST\n')
+        with pytest.raises(ImageError):
+            Video(tmp_path / 'x.mp4')
+        with pytest.raises(TimeoutError):
+            server.accept()
+
+
+@pytest.mark.parametrize('name', ('%03d.mp4', '001.mp4'))
+def test_a_file_name_is_no_pattern(name, images, tmp_path):
+    for number in (1, 2):
+        shutil.copy(next(images.iterdir()), tmp_path / f'{number:03d}.mp4')
+    (tmp_path / name).write_bytes(b'damaged')
+    with pytest.raises(ImageError, match='not a video that can be read'):
+        Video(tmp_path / name)
+
+
+def test_an_image_given_twice_is_predicted_once(images):
+    first = sorted(images.iterdir())[0]
+    assert find_sources([first, images / '..' / images.name / first.name, first]).images == [first]
+
+
+@pytest.mark.parametrize('number', ('9' * 20, '9' * 5000, '10000'))
+def test_a_camera_that_no_system_has_is_one_line(number, capsys):
+    assert exit_status(demo.main, ['--images', number]) == 2
+    error, = capsys.readouterr().err.splitlines()
+    assert 'no camera has such a number' in error and len(error) < 1200
+
+
+def test_a_file_that_is_no_mask_is_kept(images, tmp_path):
+    first = sorted(images.iterdir())[0]
+    own = tmp_path / f'{first.name}.001_notes.png'
+    own.write_bytes(b'mine')
+    assert run('--images', first, '--no_draw', '--save_masks', 'objects', '--out', tmp_path) == 1
+    assert own.read_bytes() == b'mine' and list(tmp_path.iterdir()) == [own]
