@@ -1,4 +1,5 @@
 """Prototype head, prediction head and mask-IoU net."""
+import numpy as np
 import paddle
 import paddle.nn.functional as F
 from paddle import Tensor, nn
@@ -80,8 +81,8 @@ class MaskIoUNet(nn.Layer):
     def start_at(self, iou: float) -> None:
         """Initialise the last layer to predict one IoU for every mask and class."""
         last = self.maskiou_net[-2]
-        last.weight.set_value(paddle.zeros_like(last.weight))
-        last.bias.set_value(paddle.full_like(last.bias, iou))
+        last.weight.set_value(np.zeros(last.weight.shape, np.float32))
+        last.bias.set_value(np.full(last.bias.shape, iou, np.float32))
 
     def forward(self, masks: Tensor) -> Tensor:
         """

@@ -1,4 +1,5 @@
 """Progress of long work: a bar on a terminal, or a line now and then where standard error goes to a file."""
+import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
@@ -23,8 +24,9 @@ def progress_bar(total: int | None, unit: str, description: str = '', initial: i
         shown: whether to show anything.
     """
     if sys.stderr and sys.stderr.isatty():
+        size = shutil.get_terminal_size()  # where a terminal says 0, as some do, tqdm would show nothing
         return tqdm(total=total, desc=description or None, unit=f' {unit}', initial=initial, disable=not shown,
-                    dynamic_ncols=True, leave=False)
+                    ncols=size.columns - 1, nrows=size.lines, leave=False)
     return tqdm(total=total, desc=description or None, unit=f' {unit}', initial=initial, disable=not shown,
                 file=_Lines(), mininterval=LINE_INTERVAL, delay=LINE_INTERVAL, ncols=0)
 

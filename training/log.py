@@ -60,7 +60,8 @@ class Log:
         self._line_step, self._data_time = start, 0.0
         self._total_losses: deque[float] = deque(maxlen=MEAN_LOSS_STEPS)
         self._problems: set[str] = set()
-        self._bar = tqdm(total=steps, initial=start, bar_format='{desc}', dynamic_ncols=True,
+        self._bar = tqdm(total=steps, initial=start, bar_format='{desc}',
+                         nrows=shutil.get_terminal_size().lines,
                          disable=not main_process or not sys.stderr.isatty())
 
     def waiting_for(self, batches: Iterable[T]) -> Iterator[T]:

@@ -1,8 +1,10 @@
 """eval.py, test_dev.py and demo.py, on a small network with random weights."""
+import contextlib
 import dataclasses
 import importlib
 import json
 import os
+import pty
 import re
 import signal
 import subprocess
@@ -198,18 +200,20 @@ def test_demo_does_not_take_no_name_for_the_current_folder(flag, capsys):
 
 
 def interrupted(script, *flags):
-    """Exit status and the last line of a script that got Ctrl-C after its first images."""
-    process = subprocess.Popen([sys.executable, ROOT / f'{script}.py', *flags], stdout=subprocess.PIPE,
-                               stderr=subprocess.STDOUT)
-    seen = b''
-    while not re.search(rb' ms\n| [1-9]\d*/300 ', seen):
-        more = os.read(process.stdout.fileno(), 1000)
-        assert more, seen
-        seen += more
-    process.send_signal(signal.SIGINT)
-    rest, _ = process.communicate(timeout=60)
-    assert b'Traceback' not in rest
-    return process.returncode, re.split(r'[\r\n]', (seen + rest).decode())[-2]
+    """Exit status and the last line of a script that got Ctrl-C after its first images, on a terminal."""
+    terminal, other_end = pty.openpty()
+    process = subprocess.Popen([sys.executable, ROOT / f'{script}.py', *flags], stdout=other_end, stderr=other_end)
+    os.close(other_end)
+    seen, sent = b'', False
+    with contextlib.suppress(OSError):  # when the other end is closed
+        while more := os.read(terminal, 1000):
+            seen += more
+            if not sent and re.search(rb' ms\r?\n|\b[1-9]\d*/300\b', seen):
+                process.send_signal(signal.SIGINT)
+                sent = True
+    os.close(terminal)
+    assert b'Traceback' not in seen
+    return process.wait(timeout=60), [line for line in re.split(r'[\r\n]', seen.decode()) if line.strip()][-1]
 
 
 def test_interruption_is_one_line_and_nothing_half_written(folder, tmp_path):
@@ -250,16 +254,15 @@ def test_eval_prints_figures_and_lists_what_is_wrong(folder):
     assert [line.split()[0] for line in lines[32:]] == ['class', *classes.names]
     assert all('its category_id, 12345, is not in the file' in line for line in complaints[:5])
     assert complaints[5] == 'Annotations that are left out: 7'
-    assert '| 4/4 [' in complaints[-3]
     assert complaints[-2].startswith(f'{folder / "val/shapes_1000002.jpg"}: ')
     assert complaints[-1] == 'Images that count as having no detections: 1'
-    assert len(complaints) == 9
+    assert len(complaints) == 8  # and no progress bar, since standard error is no terminal
 
 
 def test_eval_of_good_images_succeeds(folder, capsys):
     flags = (*eval_flags(folder), '--max_images', '1', '--cross_class_nms')
     assert importlib.import_module('eval').main([str(flag) for flag in flags]) == 0
-    assert '| 1/1 [' in capsys.readouterr().err
+    assert capsys.readouterr().err == ''
 
 
 def test_eval_writes_every_figure_for_machines(folder, tmp_path, capsys):
