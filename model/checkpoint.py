@@ -10,6 +10,7 @@ import dataclasses
 import json
 import math
 import os
+import reprlib
 import stat
 import struct
 from dataclasses import dataclass, field
@@ -178,7 +179,7 @@ def _read_classes(described: dict[str, Any] | None, config: Config, backbone_onl
 def _check_plain(step: object, epoch: object, recipe: object, backbone_only: object, seconds: object) -> None:
     for name, value in (('step', step), ('epoch', epoch)):
         if value is not None and not (type(value) is int and 0 <= value <= MAX_STEP):
-            raise ValueError(f'{name} is {str(value)[:40]}')
+            raise ValueError(f'{name} is {reprlib.repr(value)}')
     if not isinstance(seconds, (int, float)) or isinstance(seconds, bool) or not 0 <= seconds < math.inf:
         raise ValueError(f'seconds is {seconds!r}')
     if type(backbone_only) is not bool:
