@@ -484,7 +484,7 @@ def test_flags_out_of_range_are_refused(folder, change, message, capsys):
     (dict(initial_step=5, steps=5), 'step 5 is done, and --steps=5 asks for no more'),
     (dict(neg_threshold=0.6), '--neg_threshold=0.6 is above --pos_threshold=0.5'),
     (dict(pattern=1), 'pretrained_resnet50dcn: no such checkpoint'),
-    (dict(backbone_weights='none'), 'none: no such checkpoint')])
+    (dict(backbone_weights='gone'), 'gone: no such checkpoint')])
 def test_an_impossible_run_ends_with_a_line(folder, changes, message, capsys):
     assert message in error_of(capsys, *flags(folder, **changes))
 
