@@ -92,7 +92,7 @@ def write_dataset(out: str | Path, seed: int = 0, train: int = 1500, val: int = 
     _clear(out)
     with progress_bar(sum(counts.values()), 'images') as bar:
         for split, count in counts.items():
-            bar.set_description(split)
+            bar.set_description(split, refresh=False)
             write_split(out, split, count, seed, width, height, bar.update)
 
 
