@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from data.coco import CocoDataset
-from data.loader import Batches
+from data.loader import Batch, Batches
 from evaluation.average_precision import AveragePrecision
 from evaluation.evaluate import check_classes, evaluate
 from model.checkpoint import META
@@ -24,6 +24,7 @@ from training.recipe import progress
 
 if TYPE_CHECKING:
     from training.run import Run
+    from training.step import StepResult
 
 MAX_SKIPPED_IN_A_ROW = 10  # steps with a loss that is not finite, before the run is given up
 MIN_EVALUATION_INTERVAL = 100  # steps, or --save_interval if that is less; an epoch may be shorter
@@ -54,40 +55,23 @@ def main(argv: list[str] | None = None) -> int:
 def train(args: argparse.Namespace, run: 'Run', dataset: CocoDataset, validation: CocoDataset | None,
           stop_request: StopRequest) -> int:
     """The training loop. Returns the exit status."""
-    from system.distributed import TIMEOUT, barrier
     from training.setup import make_batches, open_log
     from training.step import training_step
     batches, log, evaluated = make_batches(run, dataset), open_log(args, run), run.start
     last_step = MAX_INT if run.recipe.minutes else run.recipe.steps
-    loaded = log.waiting_for(batches.prefetch(run.start, last_step, args.num_workers))
     run.network.train()
-    for step, batch in enumerate(loaded, run.start + 1):
-        log.problems(batch.problems)
+    for step, batch in enumerate(log.waiting_for(batches.prefetch(run.start, last_step, args.num_workers)),
+                                 run.start + 1):
         result, epoch = training_step(run, batch, step, stop_request), batches.epoch(step)
         done = progress(run.recipe, step, run.seconds)
-        if result.finite:
-            log.step(step, epoch, run.optimizer.get_lr(), result.losses, result.gradient_norm, done)
-        else:
-            log.skip(step, result.losses, batch.image_ids)
+        log_step(log, run, step, epoch, result, batch, done)
         stops = result.stop_requested or too_many_skipped(log)
-        last = done >= 1
-        saves = stops or last or step % args.save_interval == 0
-        evaluates = bool(validation) and not stops and (last or evaluation_is_due(step, evaluated, batches, args))
+        evaluates = bool(validation) and not stops and (done >= 1 or evaluation_is_due(step, evaluated, batches, args))
+        saves = stops or done >= 1 or step % args.save_interval == 0
         if saves or evaluates:
-            with log.paused():
-                if saves and run.is_main_process:
-                    save(run, log, step, epoch)
-                if evaluates and validation and run.is_main_process:
-                    evaluate_and_save_best(run, validation, log, step, epoch, stop_request)
-                # The other processes wait here. In an all-reduce they would not wait that long, and the launcher ends
-                # all processes when one has ended.
-                barrier(TIMEOUT)
+            save_and_evaluate(run, validation if evaluates else None, log, step, epoch, saves, stop_request)
         evaluated = step if evaluates else evaluated
-        early = evaluates and not last and stops_early(run, batches, epoch, args.patience)
-        if early and run.is_main_process:
-            print_lines(f'stopping: the mask AP has not risen for {pluralize(args.patience, "epoch")}')
-            save(run, log, step, epoch)
-        if stops or last or early:
+        if stops or done >= 1 or evaluates and stops_early(run, batches, log, step, epoch, args.patience):
             break
     log.close()
     if too_many_skipped(log) or log.mean_loss() is None and not result.stop_requested:
@@ -96,20 +80,48 @@ def train(args: argparse.Namespace, run: 'Run', dataset: CocoDataset, validation
     return 128 + (stop_request.signal or signal.SIGTERM) if result.stop_requested else 0
 
 
+def log_step(log: Log, run: 'Run', step: int, epoch: int, result: 'StepResult', batch: Batch, done: float) -> None:
+    """Log what a step came to, and the images that could not be read."""
+    log.problems(batch.problems)
+    if result.finite:
+        log.step(step, epoch, run.optimizer.get_lr(), result.losses, result.gradient_norm, done)
+    else:
+        log.skip(step, result.losses, batch.image_ids)
+
+
+def save_and_evaluate(run: 'Run', validation: CocoDataset | None, log: Log, step: int, epoch: int, saves: bool,
+                      stop_request: StopRequest) -> None:
+    """Save a checkpoint, if `saves`, and evaluate, if there is a validation set, in the main process.
+
+    The other processes wait. In an all-reduce they would not wait that long, and the launcher ends all processes when
+    one has ended.
+    """
+    from system.distributed import TIMEOUT, barrier
+    with log.paused():
+        if saves and run.is_main_process:
+            save(run, log, step, epoch)
+        if validation and run.is_main_process:
+            evaluate_and_save_best(run, validation, log, step, epoch, stop_request)
+        barrier(TIMEOUT)
+
+
 def too_many_skipped(log: Log) -> bool:
     """Whether to give the run up."""
     return log.skipped_in_a_row == MAX_SKIPPED_IN_A_ROW
 
 
-def stops_early(run: 'Run', batches: Batches, epoch: int, patience: int) -> bool:
-    """Whether the best mask AP is `patience` epochs old, as the main process knows; 0 for never."""
+def stops_early(run: 'Run', batches: Batches, log: Log, step: int, epoch: int, patience: int) -> bool:
+    """Whether the best mask AP is `patience` epochs old, which then is said, and a checkpoint saved; 0 for never."""
     if not patience:
         return False
     import paddle
 
     from system.distributed import all_reduce
-    step = best_step(run)
-    over = step is not None and epoch - batches.epoch(step) >= patience
+    best = best_step(run)  # only the main process knows one
+    over = best is not None and epoch - batches.epoch(best) >= patience
+    if over:
+        print_lines(f'stopping: the mask AP has not risen for {pluralize(patience, "epoch")}')
+        save(run, log, step, epoch)
     return bool(all_reduce(paddle.to_tensor(float(over))))
 
 
