@@ -2,6 +2,9 @@
 
 Also converts ImageNet weights of ResNet-50, ResNet-101 and DarkNet-53, to a backbone to train from.
 """
+import system  # noqa: F401  the first import, so that Ctrl-C during the others is quiet
+
+# isort: split
 import argparse
 import re
 import zipfile

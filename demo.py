@@ -2,6 +2,9 @@
 
     python demo.py --images my/images my/video.mp4 --out my/results
 """
+import system  # noqa: F401  the first import, so that Ctrl-C during the others is quiet
+
+# isort: split
 import argparse
 import os
 import tempfile

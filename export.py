@@ -2,6 +2,9 @@
 
     python export.py --model_path weights/step0010000-ep003-loss5.715.pd
 """
+import system  # noqa: F401  the first import, so that Ctrl-C during the others is quiet
+
+# isort: split
 import argparse
 import os
 from collections.abc import Callable

@@ -2,6 +2,9 @@
 
     python test_dev.py --model_path weights/yolact_plus_resnet50.pd
 """
+import system  # noqa: F401  the first import, so that Ctrl-C during the others is quiet
+
+# isort: split
 import argparse
 import os
 import sys

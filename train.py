@@ -1,4 +1,7 @@
 """Train YOLACT++ on a COCO-style dataset."""
+import system  # noqa: F401  the first import, so that Ctrl-C during the others is quiet
+
+# isort: split
 import argparse
 import contextlib
 import signal

@@ -1,7 +1,11 @@
 """What touches the machine: processes, files, devices, signals. It knows no network and no dataset."""
-import warnings
+from system import early_interrupt  # isort: skip  # the first import
 
-from system import cpu, environment, streams, telemetry
+early_interrupt.end_at_once()
+
+import warnings  # noqa: E402
+
+from system import cpu, environment, streams, telemetry  # noqa: E402
 
 streams.open_missing()  # before any file is opened
 environment.prepare()

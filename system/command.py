@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn, TextIO
 
+from system.early_interrupt import raise_again
 from system.errors import UserError
 from system.messages import one_line
 
@@ -21,6 +22,7 @@ def run(main: Callable[[], int]) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, 'reconfigure'):
             stream.reconfigure(errors='backslashreplace')  # a file's name may hold what the terminal cannot show
+    raise_again()
     status = exit_status(main)
     for stream in (sys.stdout, sys.stderr):
         if stream:
@@ -47,6 +49,11 @@ def exit_status(main: Callable[..., int], *arguments: object) -> int:
     except UserError as error:
         _print_error(f'{program_name(main)}: error: {error}')
         return USER_ERROR
+    except ImportError as error:
+        if not isinstance(error.__cause__ or error.__context__, KeyboardInterrupt):
+            raise
+        _print_error(f'{program_name(main)}: {INTERRUPTED}')  # Ctrl-C while Paddle was imported
+        return 128 + signal.SIGINT
     except KeyboardInterrupt as stop:
         _print_error(f'{program_name(main)}: {str(stop) or INTERRUPTED}')
         return 128 + getattr(stop, 'signal', signal.SIGINT)
