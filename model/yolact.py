@@ -12,7 +12,8 @@ from model.backbones.resnet import ResNet
 from model.boxes import decode
 from model.config import Config
 from model.fpn import FPN
-from model.heads import MaskIoUNet, PredictionHead, proto_net
+from model.heads import PredictionHead, proto_net
+from model.mask_iou import MaskIoUNet
 
 INITIAL_MASK_IOU = 0.5
 
