@@ -86,7 +86,8 @@ def main() -> int:
             cases[number].wrong = cases_wrong
         for worker in workers:
             worker.join()
-        changed = [name for name, state in snapshot(base.folder).items() if before.get(name) != state]
+        after = snapshot(base.folder)  # a cache of the good checkpoint may be new
+        changed = [name for name, state in before.items() if after.get(name) != state]
     table = summarise(cases)
     print('\n'.join(table))
     if changed:
