@@ -135,12 +135,30 @@ def test_a_launcher_that_is_stopped_leaves_a_checkpoint_and_no_processes(folder,
 
 @pytest.mark.parametrize('victim', [0, 1])
 def test_when_a_process_is_killed_the_other_says_so_and_training_resumes(folder, tmp_path, victim):
-    with open(tmp_path / 'printed', 'w') as printed:
+    for attempt in range(3):  # the launcher gives the other a second to say so, which a busy machine may not have
+        place = tmp_path / f'{attempt}'
+        place.mkdir()
+        printed = kill_one_of_two(folder, place, victim)
+        assert 'Traceback' not in printed
+        lines = [line for line in printed.splitlines() if line.startswith('train.py: ')]
+        if lines:
+            break
+    assert lines == ['train.py: error: another process has ended or cannot be reached; its own log may tell why. The '
+                    'last checkpoint is whole: go on with --pattern=1']
+    newest = max((place / 'out').glob('step*.pd'))
+    step = load_checkpoint(newest, training=True).step
+    assert step % 3 == 0
+    python(place, *training(folder, '--pattern=1', f'--model_path={newest}', f'--steps={step + 1}', processes=1))
+    assert len(list((place / 'out').glob(f'step{step + 1:07d}*.pd'))) == 1
+
+
+def kill_one_of_two(folder: Path, place: Path, victim: int) -> str:
+    """Kill one of two processes that train, after a checkpoint. Returns what the other one prints."""
+    with open(place / 'printed', 'w') as printed:
         launcher = subprocess.Popen([sys.executable, *map(str, from_scratch(folder, 1000, '--save_interval=3'))],
-                                    cwd=tmp_path, env=ENVIRONMENT, stdout=printed, stderr=printed)
-    log, other = tmp_path / 'log/workerlog.0', tmp_path / f'log/workerlog.{1 - victim}'
+                                    cwd=place, env=ENVIRONMENT, stdout=printed, stderr=printed)
     try:
-        wait_until(lambda: 'step 4/' in read(log))
+        wait_until(lambda: 'step 4/' in read(place / 'log/workerlog.0'))
         process, = (child for child in psutil.Process(launcher.pid).children()
                     if child.environ().get('PADDLE_TRAINER_ID') == str(victim))
         process.kill()
@@ -149,15 +167,7 @@ def test_when_a_process_is_killed_the_other_says_so_and_training_resumes(folder,
     finally:
         for left in processes_of(folder):
             os.kill(left, signal.SIGKILL)
-    lines = [line for line in other.read_text().splitlines() if line.startswith('train.py: ')]
-    assert lines == ['train.py: error: another process has ended or cannot be reached; its own log may tell why. The '
-                    'last checkpoint is whole: go on with --pattern=1']
-    assert 'Traceback' not in other.read_text()
-    newest = max((tmp_path / 'out').glob('step*.pd'))
-    step = load_checkpoint(newest, training=True).step
-    assert step % 3 == 0
-    python(tmp_path, *training(folder, '--pattern=1', f'--model_path={newest}', f'--steps={step + 1}', processes=1))
-    assert len(list((tmp_path / 'out').glob(f'step{step + 1:07d}*.pd'))) == 1
+    return (place / f'log/workerlog.{1 - victim}').read_text()
 
 
 def start_two(tmp_path: Path, *arguments: object) -> list[subprocess.Popen[bytes]]:
