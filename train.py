@@ -63,8 +63,8 @@ def train(args: argparse.Namespace, run: 'Run', dataset: CocoDataset, validation
     batches, log, evaluated = make_batches(run, dataset), open_log(args, run), run.start
     last_step = MAX_INT if run.recipe.minutes else run.recipe.steps
     run.network.train()
-    for step, batch in enumerate(log.waiting_for(batches.prefetch(run.start, last_step, args.num_workers)),
-                                 run.start + 1):
+    loaded = batches.prefetch(run.start, last_step, args.num_workers, run.has_mosaics)
+    for step, batch in enumerate(log.waiting_for(loaded), run.start + 1):
         result, epoch = training_step(run, batch, step, stop_request), batches.epoch(step)
         done = progress(run.recipe, step, run.seconds)
         log_step(log, run, step, epoch, result, batch, done)

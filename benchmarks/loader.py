@@ -2,13 +2,14 @@
 
     python -m benchmarks.loader
     python -m benchmarks.loader --public ../yolact     # beside the public code, which needs PyTorch
+    python -m benchmarks.loader --augmentation strong --mosaic 1 --copy_paste 1 --input_size 320
     python -m benchmarks.loader --samples 20000        # and memory and speed of worker processes over so many
 """
 import argparse
 import json
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,10 @@ MEASUREMENTS = 10  # of memory
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--public', help='folder of a checkout of the public code to compare with')
+    parser.add_argument('--augmentation', help='another one to time beside the published one, such as strong')
+    parser.add_argument('--mosaic', type=float, help='of that (default: its own)')
+    parser.add_argument('--copy_paste', type=float, help='of that (default: its own)')
+    parser.add_argument('--input_size', type=int, default=550, help='pixels (default: %(default)s)')
     parser.add_argument('--rounds', type=int, default=5)
     parser.add_argument('--samples', type=int, help='also watch memory over so many samples')
     parser.add_argument('--workers', type=int, default=2, help='processes that make those (default: %(default)s)')
@@ -36,8 +41,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_dataset(folder)
-        contestants: Contestants = {'ours': (our_samples, folder, True),
-                                    'ours, without matching': (our_samples, folder, False)}
+        published: tuple[Any, ...] = folder, args.input_size, 'full', {}
+        contestants: Contestants = {'ours': (our_samples, True, *published),
+                                    'ours, without matching': (our_samples, False, *published)}
+        if args.augmentation:
+            other = folder, args.input_size, args.augmentation, vars(args)
+            contestants = {f'ours, {args.augmentation}': (our_samples, True, *other),
+                           f'ours, {args.augmentation}, without matching': (our_samples, False, *other), **contestants}
         if args.public:
             contestants['public code, without matching'] = public_samples, args.public, folder
         rates = {name: IMAGES / seconds for name, seconds in take_turns(contestants, args.rounds).items()}
@@ -45,7 +55,7 @@ def main() -> None:
         for name, rate in rates.items():
             print(f'{rate:7.1f}  {rate / list(rates.values())[-1]:5.2f}  {name}')
         if args.samples:
-            watch_memory(folder, args.samples, args.workers)
+            watch_memory(our_batches(*published), args.samples, args.workers)
 
 
 def write_dataset(folder: Path) -> None:
@@ -72,20 +82,24 @@ def write_dataset(folder: Path) -> None:
     (folder / 'annotations.json').write_text(json.dumps(content))
 
 
-def our_batches(folder: Path) -> 'Batches':
+def our_batches(folder: Path, input_size: int, name: str, changes: Mapping[str, Any]) -> 'Batches':
+    """Batches with the augmentation of a name, and changes of it."""
+    from data.augmentation import choose_augmentation
     from data.coco import CocoDataset
     from data.loader import Batches
     from model.config import preset
     dataset = CocoDataset(folder / 'annotations.json', folder)
-    return Batches(dataset, preset('resnet50dcn', num_classes=len(dataset.classes) + 1), BATCH)
+    config = preset('resnet50dcn', num_classes=len(dataset.classes) + 1, input_size=input_size)
+    return Batches(dataset, config, BATCH, augmentation=choose_augmentation(name, changes))
 
 
-def our_samples(folder: Path, matched: bool) -> Callable[[], object]:
+def our_samples(matched: bool, folder: Path, input_size: int, name: str,
+                changes: Mapping[str, Any]) -> Callable[[], object]:
     """A callable that makes as many samples as there are images, matched with anchors or not."""
     from system.cpu import keep_memory
     cv2.setNumThreads(0)
     keep_memory()  # as worker processes do
-    batches = our_batches(folder)
+    batches = our_batches(folder, input_size, name, changes)
     if not matched:
         setattr(batches, 'collate', lambda *_: None)  # noqa: B010  since mypy refuses to assign a method
     steps = iter(range(10 ** 9))
@@ -102,11 +116,11 @@ def public_samples(checkout: str, folder: Path) -> Callable[[], object]:
     return lambda: [dataset[index] for index in range(IMAGES)]
 
 
-def watch_memory(folder: Path, samples: int, workers: int) -> None:
+def watch_memory(batches: 'Batches', samples: int, workers: int) -> None:
     """Print the memory of this process and its workers, and samples per second, as batches are made."""
     steps = samples // BATCH
     began, measured = time.perf_counter(), []
-    for step, _ in enumerate(our_batches(folder).prefetch(0, steps, workers), 1):
+    for step, _ in enumerate(batches.prefetch(0, steps, workers), 1):
         if step % (steps // MEASUREMENTS) == 0:
             rate = step * BATCH / (time.perf_counter() - began)
             measured.append((step * BATCH / 1000, megabytes()))

@@ -2,18 +2,20 @@
 
 All of the geometry (random expand, random crop, scale jitter, rotation, flips, resize) is one affine, float64 [2, 3],
 from an image, which spans [0, width] x [0, height], to the unit square. So every pixel is interpolated once, and every
-mask is rasterised once, at the size that the losses use. Photometric distortion follows. `data.composition` puts
-several images into one sample.
+mask is rasterised once, at the size that the losses use. Photometric distortion follows. `make_sample` does what is
+published for YOLACT; `data.composition` does the rest, and puts several images into one sample.
 """
+import dataclasses
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 
 from data.coco import Objects
-from data.masks import Segmentation, outline_points, rasterise
+from data.masks import Segmentation, rasterise
 from model.config import Config
 
 MIN_SIDE = 4 / 550  # of the image; thinner objects are dropped, as published
@@ -22,6 +24,10 @@ MAX_CROP_TRIES = 50  # to find a crop with an object
 MAX_TRANSFORM_TRIES = 20  # to find a transform that keeps an object
 HORIZONTAL_FLIP = np.array([[-1, 0, 1], [0, 1, 0]], np.float64)  # of the unit square
 VERTICAL_FLIP = np.array([[1, 0, 0], [0, -1, 1]], np.float64)
+QUARTER_TURN = np.array([[0, -1, 1], [1, 0, 0]], np.float64)  # clockwise
+MAX_SHIFT = 0.1  # of the side, beyond what keeps the image within the sample, or the sample within the image
+
+Window = tuple[int, int, int, int]  # x0 y0 x1 y1, a part of a grid of pixels
 
 
 @dataclass(frozen=True)
@@ -30,9 +36,11 @@ class Augmentation:
 
     Attributes:
         expand_and_crop: random expand and random crop of SSD (https://arxiv.org/abs/1512.02325, section 2.2).
-        scale_jitter: an image is scaled by a factor between 1 / (1 + this) and 1 + this, and shifted.
+        scale_jitter: an image is scaled by a factor between 1 / (1 + this) and 1 + this, and shifted: large-scale
+            jitter of https://arxiv.org/abs/2012.07177.
         rotation: degrees, the largest angle by which an image is turned either way.
-        vertical_flip: whether half of the images are turned upside down.
+        vertical_flip: whether half of the images are flipped vertically.
+        quarter_turns: whether images are turned by a random multiple of 90 degrees.
         mosaic: probability that a sample is put together from four images (https://arxiv.org/abs/2004.10934, section
             3.3).
         copy_paste: probability that objects of another image are pasted (https://arxiv.org/abs/2012.07177).
@@ -41,8 +49,14 @@ class Augmentation:
     scale_jitter: float = 0.0
     rotation: float = 0.0
     vertical_flip: bool = False
+    quarter_turns: bool = False
     mosaic: float = 0.0
     copy_paste: float = 0.0
+
+    @property
+    def published(self) -> bool:
+        """Whether this does no more than what is published for YOLACT."""
+        return dataclasses.replace(self, expand_and_crop=False) == Augmentation()
 
 
 AUGMENTATIONS = {
@@ -50,6 +64,13 @@ AUGMENTATIONS = {
     'light': Augmentation(),
     'strong': Augmentation(scale_jitter=0.5, mosaic=0.3, copy_paste=0.3),
 }
+CHANGEABLE = ('scale_jitter', 'rotation', 'vertical_flip', 'quarter_turns', 'mosaic', 'copy_paste')  # fields
+
+
+def choose_augmentation(name: str, changes: Mapping[str, Any]) -> Augmentation:
+    """The augmentation of a name, with other values for the fields of `CHANGEABLE` that are given and not None."""
+    given = {field: changes[field] for field in CHANGEABLE if changes.get(field) is not None}
+    return dataclasses.replace(AUGMENTATIONS[name], **given)
 
 
 class Sample(NamedTuple):
@@ -86,17 +107,18 @@ class GeometricTransform(NamedTuple):
 
 def make_sample(image: np.ndarray, objects: Objects, config: Config, rng: np.random.Generator | None = None,
                 augmentation: Augmentation = AUGMENTATIONS['full']) -> Sample:
-    """Resize an image and its objects to a network's input, and augment them for training. It remains one image.
+    """Resize an image and its objects to a network's input, and augment them for training as published.
 
     Args:
         image: uint8 [h, w, 3], BGR.
         objects: its ground truth.
         config: the network's.
         rng: for augmentation; None for none.
-        augmentation: what to do; its mosaic and copy_paste are not done here.
+        augmentation: a published one.
     """
     transform = choose_transform(image.shape[1::-1], objects, rng, augmentation)
-    pixels = augmented_pixels(image, transform.affine, config, rng)
+    window = 0, 0, config.input_size, config.input_size
+    pixels = augmented_pixels(image, transform.affine, config.input_size, window, rng)
     regular = not_crowd(objects)
     kept = np.flatnonzero(transform.kept & regular)
     labels = objects.labels[kept]
@@ -112,14 +134,30 @@ def not_crowd(objects: Objects) -> np.ndarray:
     return np.arange(len(objects)) < len(objects) - objects.num_crowds
 
 
-def augmented_pixels(image: np.ndarray, affine: np.ndarray, config: Config,
+def augmented_pixels(image: np.ndarray, affine: np.ndarray, size: int, window: Window,
                      rng: np.random.Generator | None) -> np.ndarray:
-    """An image under an affine to the unit square, after photometric distortion: uint8 [size, size, 3]."""
-    pixels = warp(image, affine, config.input_size)
+    """`warp`, and photometric distortion where there is a generator for it."""
+    pixels = warp(image, affine, size, window)
     if rng is not None:
-        left, top, right, bottom = _extent(image, affine, config.input_size)
+        left, top, right, bottom = _extent(image, affine, size, window)
         pixels[top:bottom, left:right] = photometric_distortion(pixels[top:bottom, left:right], rng)
+        if not _is_upright(affine):
+            pixels[~_inside(image, affine, size, window)] = FILL_COLOUR
     return pixels
+
+
+def _is_upright(affine: np.ndarray) -> bool:
+    """Whether an affine turns by quarters only, if at all."""
+    return bool((affine[:, :2] == 0).sum() == 2)
+
+
+def _inside(image: np.ndarray, affine: np.ndarray, size: int, window: Window) -> np.ndarray:
+    """Which pixels of a window show the image, turned by any angle: bool [h, w]."""
+    x0, y0, x1, y1 = window
+    height, width = image.shape[:2]
+    outline = np.array([(0, 0), (width, 0), (width, height), (0, height)], np.float64)
+    matrix = compose(translation(-x0, -y0), compose(scaling(size, size), affine))
+    return rasterise([outline], (y1 - y0, x1 - x0), matrix)
 
 
 def union_by_class(labels: np.ndarray, masks: np.ndarray, config: Config) -> np.ndarray:
@@ -152,25 +190,13 @@ def choose_transform(size: tuple[int, ...], objects: Objects, rng: np.random.Gen
 
 def transform_objects(objects: Objects, affine: np.ndarray, in_crop: np.ndarray) -> GeometricTransform:
     """Apply an affine to objects. Of those in the crop, bool [n], it keeps the ones that are not too thin."""
-    turned = affine[0, 1] != 0 or affine[1, 0] != 0
-    boxes = _turned_boxes(objects, affine) if turned else transform_boxes(objects.boxes, affine)
-    boxes = np.clip(boxes, 0, 1).astype(np.float32)
+    boxes = np.clip(transform_boxes(objects.boxes, affine), 0, 1).astype(np.float32)
     return GeometricTransform(affine, in_crop & large_enough(boxes), boxes)
 
 
 def large_enough(boxes: np.ndarray) -> np.ndarray:
     """Which boxes, [n, 4] x0 y0 x1 y1 relative to the image, are not too thin to learn from, bool [n]."""
     return (boxes[:, 2:] - boxes[:, :2] >= MIN_SIDE).all(1)
-
-
-def _turned_boxes(objects: Objects, affine: np.ndarray) -> np.ndarray:
-    """The bounds of the objects' outlines under an affine with rotation, float64 [n, 4]; of crowds those of boxes."""
-    boxes = transform_boxes(objects.boxes, affine)
-    for i in range(len(objects) - objects.num_crowds):
-        points = outline_points(objects.segmentations[i]) @ affine[:, :2].T + affine[:, 2]
-        if len(points):
-            boxes[i] = [*points.min(0), *points.max(0)]
-    return boxes
 
 
 def _random_affine(size: tuple[int, ...], boxes: np.ndarray, regular: np.ndarray, rng: np.random.Generator,
@@ -183,23 +209,35 @@ def _random_affine(size: tuple[int, ...], boxes: np.ndarray, regular: np.ndarray
         affine = compose(scaling(1 / width, 1 / height), translation(*(corner - crop[:2])))
     else:
         affine, in_crop = scaling(1 / size[0], 1 / size[1]), np.ones(len(boxes), bool)
+    affine = turn_and_flip(affine, size, rng, augmentation)
+    if augmentation.scale_jitter:
+        affine = compose(_random_scaling(augmentation.scale_jitter, rng), affine)
+    if not augmentation.published:
+        centres = transform_boxes(boxes, affine).reshape(-1, 2, 2).mean(1)
+        in_crop = in_crop & ((0 < centres) & (centres < 1)).all(1)
+    return affine, in_crop
+
+
+def turn_and_flip(affine: np.ndarray, size: tuple[int, ...], rng: np.random.Generator,
+                  augmentation: Augmentation) -> np.ndarray:
+    """Rotate an image of (width, height) around its centre before an affine to the unit square; turn and flip that."""
     if augmentation.rotation:
         angle = rng.uniform(-augmentation.rotation, augmentation.rotation)
         affine = compose(affine, rotation(angle, size[0] / 2, size[1] / 2))
-    if augmentation.scale_jitter:
-        affine = compose(_random_scaling(augmentation.scale_jitter, rng), affine)
-    if augmentation.rotation or augmentation.scale_jitter:
-        centres = transform_boxes(boxes, affine).reshape(-1, 2, 2).mean(1)
-        in_crop = in_crop & ((0 < centres) & (centres < 1)).all(1)
+    if augmentation.quarter_turns:
+        for _ in range(rng.integers(4)):
+            affine = compose(QUARTER_TURN, affine)
     if augmentation.vertical_flip and rng.random() < 0.5:
         affine = compose(VERTICAL_FLIP, affine)
-    return compose(HORIZONTAL_FLIP, affine) if rng.random() < 0.5 else affine, in_crop
+    return compose(HORIZONTAL_FLIP, affine) if rng.random() < 0.5 else affine
 
 
 def _random_scaling(jitter: float, rng: np.random.Generator) -> np.ndarray:
-    """Scales the unit square by a random factor, and shifts it: so that it fills the unit square, or lies in it."""
+    """Scales the unit square by a random factor, and shifts it: it fills the unit square or lies in it, but for
+    `MAX_SHIFT`."""
     factor = np.exp(rng.uniform(-1, 1) * np.log(1 + jitter))
-    return compose(translation(*rng.uniform(min(0, 1 - factor), max(0, 1 - factor), 2)), scaling(factor, factor))
+    shift = rng.uniform(min(0, 1 - factor) - MAX_SHIFT, max(0, 1 - factor) + MAX_SHIFT, 2)
+    return compose(translation(*shift), scaling(factor, factor))
 
 
 def _random_expand(size: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -258,7 +296,9 @@ def rotation(degrees: float, x: float, y: float) -> np.ndarray:
 
 def compose(second: np.ndarray, first: np.ndarray) -> np.ndarray:
     """The affine that applies first and then second, float64 [2, 3]."""
-    return second[:, :2] @ first + np.pad(second[:, 2:], ((0, 0), (2, 0)))
+    composed = second[:, :2] @ first
+    composed[:, 2] += second[:, 2]
+    return composed
 
 
 def transform_boxes(boxes: np.ndarray, affine: np.ndarray) -> np.ndarray:
@@ -267,21 +307,33 @@ def transform_boxes(boxes: np.ndarray, affine: np.ndarray) -> np.ndarray:
     return np.concatenate([corners.min(1), corners.max(1)], 1)
 
 
-def warp(image: np.ndarray, affine: np.ndarray, size: int) -> np.ndarray:
-    """An image under an affine to the unit square, sampled at size × size pixels: uint8 [size, size, 3]."""
+def warp(image: np.ndarray, affine: np.ndarray, size: int, window: Window | None = None) -> np.ndarray:
+    """An image under an affine to the unit square, sampled at size × size pixels.
+
+    Args:
+        image: uint8 [H, W, 3].
+        affine: float64 [2, 3].
+        size: of the grid of pixels.
+        window: the part of the grid that is wanted; None for all of it.
+    Returns:
+        uint8 [h, w, 3], the pixels of the window.
+    """
+    x0, y0, x1, y1 = window = window or (0, 0, size, size)
     matrix = compose(scaling(size, size), affine)
-    left, top, right, bottom = _extent(image, affine, size)
-    whole = right - left == bottom - top == size
+    left, top, right, bottom = _extent(image, affine, size, window)
+    whole = _is_upright(affine) and right - left == x1 - x0 and bottom - top == y1 - y0
     matrix[:, 2] += matrix[:, :2] @ (0.5, 0.5) - 0.5  # OpenCV counts from the centre of the first pixel
-    return cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderValue=FILL_COLOUR,
+    matrix[:, 2] -= x0, y0
+    return cv2.warpAffine(image, matrix, (x1 - x0, y1 - y0), flags=cv2.INTER_LINEAR, borderValue=FILL_COLOUR,
                           borderMode=cv2.BORDER_REPLICATE if whole else cv2.BORDER_CONSTANT)
 
 
-def _extent(image: np.ndarray, affine: np.ndarray, size: int) -> tuple[int, int, int, int]:
-    """The part of the size × size pixels that shows the image, not the canvas around it: x0 y0 x1 y1."""
+def _extent(image: np.ndarray, affine: np.ndarray, size: int, window: Window) -> tuple[int, int, int, int]:
+    """The part of a window of size × size pixels that shows the image, not the canvas around it: x0 y0 x1 y1 in it."""
     height, width = image.shape[:2]
     box, = transform_boxes(np.array([[0, 0, width, height]]), affine) * size
-    return np.clip(box.round(), 0, size).astype(int)
+    low, high = np.tile(window[:2], 2), np.tile(window[2:], 2)
+    return tuple((np.clip(box.round(), low, high) - low).astype(int).tolist())
 
 
 def photometric_distortion(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:

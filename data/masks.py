@@ -39,15 +39,11 @@ def rasterise(segmentation: Segmentation, size: tuple[int, int], transform: np.n
     return decode(encode_polygons(segmentation, size, transform)).astype(bool, order='C')
 
 
-def outline_points(segmentation: Segmentation) -> np.ndarray:
-    """Points, float64 [m, 2], x y in pixels, that have the object's bounds under any affine."""
-    if isinstance(segmentation, list):
-        return np.concatenate([np.asarray(polygon, np.float64).reshape(-1, 2) for polygon in segmentation])
-    y, x = np.nonzero(decode(segmentation))
-    if not len(x):
-        return np.zeros((0, 2))
-    corners = np.stack([np.stack([x + dx, y + dy], 1) for dx in (0, 1) for dy in (0, 1)]).reshape(-1, 2)
-    return cv2.convexHull(corners.astype(np.int32)).reshape(-1, 2).astype(np.float64)
+def encode(segmentation: Segmentation, size: tuple[int, int], transform: np.ndarray | None = None) -> RLE:
+    """The mask of `rasterise` as a compressed RLE, which takes less time for polygons."""
+    if isinstance(segmentation, dict):
+        return encode_mask(_warp(decode(segmentation), size, transform))
+    return encode_polygons(segmentation, size, transform)
 
 
 def encode_polygons(polygons: list[np.ndarray], size: tuple[int, int], transform: np.ndarray | None = None) -> RLE:
@@ -70,9 +66,27 @@ def decode(rle: RLE) -> np.ndarray:
     return mask_api.decode(cast(Any, rle))
 
 
+def decode_all(rles: Sequence[RLE], size: int) -> np.ndarray:
+    """Compressed RLEs of size × size pixels as bool [n, size, size]."""
+    masks = np.empty((len(rles), size, size), bool)
+    for mask, rle in zip(masks, rles):
+        mask[:] = decode(rle)
+    return masks
+
+
 def area(rle: RLE) -> float:
     """The number of pixels in a compressed RLE."""
     return float(mask_api.area(cast(Any, rle)))
+
+
+def intersection(one: RLE, other: RLE) -> RLE:
+    """The pixels that are in both of two compressed RLEs of one size."""
+    return cast(RLE, mask_api.merge(cast(Any, [one, other]), intersect=True))
+
+
+def union(rles: Sequence[RLE]) -> RLE:
+    """The pixels that are in any of some compressed RLEs of one size, at least one."""
+    return cast(RLE, mask_api.merge(cast(Any, rles)))
 
 
 def bounding_box(rle: RLE) -> list[float]:
@@ -156,6 +170,8 @@ def _clip(points: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
 
     The work and memory of pycocotools grow with a polygon's circumference, and its integers overflow.
     """
+    if ((low <= points) & (points <= high)).all():
+        return points
     for axis in (0, 1):
         for sign, limit in ((1, high[axis]), (-1, -low[axis])):
             excess = sign * points[:, axis] - limit

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from data.arguments import add_allow_outside
-from data.augmentation import AUGMENTATIONS
+from data.arguments import add_allow_outside, add_augmentation_changes
+from data.augmentation import AUGMENTATIONS, choose_augmentation
 from data.coco import CocoDataset
 from data.images import read_image, write_image
 from data.loader import Batches
@@ -65,6 +65,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         description='Draw augmented images with their boxes and masks, as train.py makes them.')
     _add_dataset_arguments(samples)
     samples.add_argument('--augmentation', choices=AUGMENTATIONS, default='full', help='(default: %(default)s)')
+    add_augmentation_changes(samples)
     samples.add_argument('--seed', type=nonnegative_int, default=0, help='(default: %(default)s)')
     samples.add_argument('--number', type=int_in_range(1, MAX_SAMPLES), default=12,
                          help='how many images (default: %(default)s)')
@@ -120,7 +121,8 @@ def _draw_curves(args: argparse.Namespace) -> tuple['Figure', list[str]]:
 
 def _draw_samples(args: argparse.Namespace) -> tuple[np.ndarray, list[str]]:
     dataset, config = _dataset_and_config(args)
-    batches = Batches(dataset, config, 1, args.seed, augmentation=AUGMENTATIONS[args.augmentation])
+    augmentation = choose_augmentation(args.augmentation, vars(args))
+    batches = Batches(dataset, config, 1, args.seed, augmentation=augmentation)
     drawn = [batches[step] for step in range(args.number)]
     problems = dict.fromkeys(problem for batch in drawn for problem in batch.problems)
     return draw_samples(drawn, dataset.classes.names), list(problems)

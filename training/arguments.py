@@ -2,7 +2,8 @@
 import argparse
 import os
 
-from data.arguments import add_allow_outside
+from data.arguments import add_allow_outside, add_augmentation_changes
+from data.augmentation import AUGMENTATIONS
 from model.config import PRESETS
 from model.loss_names import BOX_LOSSES, CLASS_LOSSES
 from system.arguments import (
@@ -21,7 +22,7 @@ from system.arguments import (
     positive_int,
 )
 from training.checkpoints import CHECKPOINTS_KEPT
-from training.recipe import AUGMENTATIONS, LR_SCHEDULES, OPTIMIZERS, RECIPES
+from training.recipe import LR_SCHEDULES, OPTIMIZERS, RECIPES
 
 DEFAULT_CHECKPOINT = './pretrained_resnet50dcn'
 NO_WEIGHTS = 'none'  # a value of --backbone_weights
@@ -199,20 +200,7 @@ def _add_data_flags(parser: argparse.ArgumentParser) -> None:
                             'only, which learns faster in short runs from scratch; strong: these, with scale jitter, '
                             'mosaic and copy-paste, for long runs on few images (default: the '
                             "checkpoint's run's; full)")
-    group.add_argument('--scale_jitter', type=nonnegative_float,
-                       help='also scale images by up to 1 + this, or down by as much, and shift them (default: of the '
-                            '--augmentation; strong: 0.5)')
-    group.add_argument('--rotation', type=nonnegative_float, metavar='DEGREES',
-                       help='also turn images by up to so many degrees either way (default: of the --augmentation; 0)')
-    group.add_argument('--vertical_flip', type=boolean, metavar='{true,false}',
-                       help='also turn half of the images upside down, where up and down are alike, as in images from '
-                            'above (default: of the --augmentation; false)')
-    group.add_argument('--mosaic', type=fraction,
-                       help='share of samples that are put together from four images (default: of the '
-                            '--augmentation; strong: 0.3)')
-    group.add_argument('--copy_paste', type=fraction,
-                       help='share of samples with objects pasted from another image (default: of the '
-                            '--augmentation; strong: 0.3)')
+    add_augmentation_changes(group)
     group.add_argument('--patience', type=nonnegative_int, default=0, metavar='EPOCHS',
                        help='with --eval: stop when the mask AP has not risen for so many epochs (default: 0, never)')
     group.add_argument('--eval', action='store_true',

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from data.augmentation import AUGMENTATIONS, CHANGEABLE
 from model.loss_names import BOX_LOSSES, CLASS_LOSSES
 from system.arguments import MAX_BATCH_SIZE, MAX_INT
 
@@ -16,12 +17,11 @@ PUBLISHED_BATCH_SIZE, PUBLISHED_STEPS, LR_DECAY_STEPS = 8, 800_000, (280_000, 60
 MIN_BATCH_NORM_IMAGES = 6  # the batch norm statistics of fewer images per device are too poor to train with
 
 LR_SCHEDULES = ('steps', 'cosine', 'constant')
-AUGMENTATIONS = ('full', 'light', 'strong')
-AUGMENTATION_FIELDS = ('scale_jitter', 'rotation', 'vertical_flip', 'mosaic', 'copy_paste')  # None: its own
+MOSAIC_SHARE = 0.9  # of a run; it ends on images as they are predicted (https://arxiv.org/abs/2107.08430, section 2.1)
 OPTIMIZERS = ('sgd', 'adamw')
 FIELD_CHOICES = {'lr_schedule': LR_SCHEDULES, 'conf_loss': CLASS_LOSSES, 'box_loss': BOX_LOSSES,
                  'augmentation': AUGMENTATIONS, 'freeze_bn': (False, True), 'balance_classes': (False, True),
-                 'vertical_flip': (None, False, True),
+                 'vertical_flip': (None, False, True), 'quarter_turns': (None, False, True),
                  'optimizer': OPTIMIZERS}
 FIELD_RANGES = {'lr': (1e-300, math.inf), 'steps': (1, MAX_INT), 'batch_size': (1, MAX_BATCH_SIZE),
                 'seed': (0, MAX_INT),
@@ -46,7 +46,8 @@ class Recipe:
         batch_size: images per step and process.
         seed: of the initial weights, the order of images and their augmentation.
         augmentation: one of `AUGMENTATIONS`, see `data.augmentation.Augmentation`.
-        scale_jitter, rotation, vertical_flip, mosaic, copy_paste: other values for fields of it; None for its own.
+        scale_jitter, rotation, vertical_flip, quarter_turns, mosaic, copy_paste: other values for fields of it; None
+            for its own.
         pos_threshold: IoU with a ground truth box from which an anchor is positive.
         neg_threshold: IoU below which an anchor is background.
         negpos_ratio: background anchors per positive anchor, in 'ohem_loss'.
@@ -82,6 +83,7 @@ class Recipe:
     scale_jitter: float | None = None
     rotation: float | None = None
     vertical_flip: bool | None = None
+    quarter_turns: bool | None = None
     mosaic: float | None = None
     copy_paste: float | None = None
 
@@ -91,7 +93,7 @@ class Recipe:
                 raise ValueError(f'{name} is {getattr(self, name)!r}')
         for name, (minimum, maximum) in FIELD_RANGES.items():
             value = getattr(self, name)
-            if value is None and name in AUGMENTATION_FIELDS:
+            if value is None and name in CHANGEABLE:
                 continue
             is_number = type(value) is int or type(value) is float and name not in INTEGER_FIELDS
             if not is_number or not minimum <= value <= maximum or value == math.inf or (name == 'ema' and value == 1):
@@ -137,6 +139,11 @@ def choose_recipe(flags: Mapping[str, Any], checkpoint_recipe: Mapping[str, Any]
 def progress(recipe: Recipe, step: int, seconds: float = 0.0) -> float:
     """The share of a run that is done, 0 to 1 (more where it ended late), after so many steps and seconds."""
     return seconds / (60 * recipe.minutes) if recipe.minutes else step / recipe.steps
+
+
+def has_mosaics(recipe: Recipe, step: int, seconds: float = 0.0) -> bool:
+    """Whether the batch of a step, from 0, may have mosaics, of a run that has trained so many seconds."""
+    return progress(recipe, step, seconds) < MOSAIC_SHARE
 
 
 def learning_rate(recipe: Recipe, step: int, world_size: int = 1, seconds: float = 0.0) -> float:

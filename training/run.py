@@ -11,7 +11,7 @@ from model.losses import Criterion
 from model.yolact import Yolact
 from training.ema import EMA
 from training.precision import Precision
-from training.recipe import Recipe
+from training.recipe import Recipe, has_mosaics
 
 now = time.monotonic  # seconds since whenever
 
@@ -56,6 +56,10 @@ class Run:
     def elapsed(self) -> float:
         """Seconds that it has trained, also before this run, as of now."""
         return now() - self._began
+
+    def has_mosaics(self, step: int) -> bool:
+        """Whether the batch of a step, from 0, may have mosaics."""
+        return has_mosaics(self.recipe, step, self.seconds)
 
     @property
     def is_main_process(self) -> bool:

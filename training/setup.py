@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import paddle
 
-from data.augmentation import AUGMENTATIONS, Augmentation
+from data.augmentation import choose_augmentation
 from data.coco import CocoDataset
 from data.loader import Batches
 from model.checkpoint import Checkpoint, load_checkpoint, restore
@@ -26,7 +26,7 @@ from training.log import Log, ScalarWriter
 from training.optimizer import make_optimizer
 from training.own_data import choose_for_own_data, describe_schedule, fit_anchors_to
 from training.precision import Precision
-from training.recipe import AUGMENTATION_FIELDS, Recipe, choose_recipe
+from training.recipe import Recipe, choose_recipe
 from training.run import Run
 
 WARNINGS_SHOWN = 3
@@ -215,14 +215,9 @@ def _check_same_network(args: argparse.Namespace, checkpoint: Checkpoint, flags:
 def make_batches(run: Run, dataset: CocoDataset) -> Batches:
     """This process's share of the batches of a run."""
     recipe = run.recipe
+    augmentation = choose_augmentation(recipe.augmentation, dataclasses.asdict(recipe))
     return Batches(dataset, run.network.config, recipe.batch_size, recipe.seed, recipe.pos_threshold,
-                   recipe.neg_threshold, augmentation_of(recipe), run.rank, run.world_size)
-
-
-def augmentation_of(recipe: Recipe) -> Augmentation:
-    """The augmentation of that name, with the fields that the recipe changes."""
-    changes = {name: getattr(recipe, name) for name in AUGMENTATION_FIELDS if getattr(recipe, name) is not None}
-    return dataclasses.replace(AUGMENTATIONS[recipe.augmentation], **changes)
+                   recipe.neg_threshold, augmentation, run.rank, run.world_size)
 
 
 def open_log(args: argparse.Namespace, run: Run) -> Log:

@@ -1,3 +1,4 @@
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,11 +8,17 @@ import pytest
 
 from data.augmentation import (
     AUGMENTATIONS,
+    CHANGEABLE,
     HORIZONTAL_FLIP,
+    QUARTER_TURN,
+    VERTICAL_FLIP,
+    Augmentation,
+    choose_augmentation,
     choose_transform,
     compose,
     make_sample,
     photometric_distortion,
+    rotation,
     scaling,
     transform_boxes,
     warp,
@@ -151,6 +158,35 @@ def test_an_image_without_objects():
 def test_compose_applies_its_second_argument_first():
     transform = compose(HORIZONTAL_FLIP, scaling(0.5, 0.25))
     np.testing.assert_allclose(transform_boxes(np.array([[0.0, 1, 1, 2]]), transform), [[0.5, 0.25, 1, 0.5]])
+
+
+@pytest.mark.parametrize('transform, expected', [
+    (HORIZONTAL_FLIP, (0.9, 0.2)), (VERTICAL_FLIP, (0.1, 0.8)), (QUARTER_TURN, (0.8, 0.1)),
+    (rotation(90, 0.5, 0.5), (0.8, 0.1)), (rotation(-90, 0, 0), (0.2, -0.1)), (rotation(37, 0.1, 0.2), (0.1, 0.2)),
+    (rotation(45, 0, 0), (-0.1 * 0.5 ** 0.5, 0.3 * 0.5 ** 0.5))])
+def test_where_a_point_goes(transform, expected):
+    """Of x 0.1 and y 0.2; y points down."""
+    np.testing.assert_allclose(transform @ (0.1, 0.2, 1), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize('transform', [
+    scaling(1 / 100, 1 / 60), compose(QUARTER_TURN, scaling(1 / 100, 1 / 60)),
+    compose(scaling(1 / 100, 1 / 60), rotation(20, 50, 30)), compose(scaling(0.5, 0.5), scaling(1 / 100, 1 / 60))])
+def test_a_window_of_a_warped_image_is_that_part_of_the_whole(transform):
+    some = image()
+    whole = warp(some, transform, 90)
+    for x0, y0, x1, y1 in ((0, 0, 90, 90), (10, 20, 30, 80), (0, 40, 60, 90), (44, 44, 46, 47)):
+        found = warp(some, transform, 90, (x0, y0, x1, y1))
+        np.testing.assert_allclose(found.astype(int), whole[y0:y1, x0:x1].astype(int), atol=10)
+
+
+def test_changes_of_an_augmentation():
+    assert choose_augmentation('strong', {}) == AUGMENTATIONS['strong']
+    changes = {'mosaic': 0.5, 'rotation': None, 'quarter_turns': True, 'augmentation': 'strong'}
+    assert choose_augmentation('light', changes) == Augmentation(mosaic=0.5, quarter_turns=True)
+    assert {*CHANGEABLE, 'expand_and_crop'} == {field.name for field in dataclasses.fields(Augmentation)}
+    assert [name for name, some in AUGMENTATIONS.items() if some.published] == ['full', 'light']
+    assert not choose_augmentation('full', {'rotation': 5.0}).published
 
 
 def test_warp_samples_at_pixel_centres():

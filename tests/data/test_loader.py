@@ -3,10 +3,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.augmentation import AUGMENTATIONS
+from data.augmentation import AUGMENTATIONS, Augmentation
 from data.coco import CocoDataset
-from data.images import ImageError, write_image
-from data.loader import MAX_OBJECTS, Batch, Batches
+from data.composition import MAX_OBJECTS
+from data.images import ImageError, read_image, write_image
+from data.loader import NEIGHBOURS, Batch, Batches
 from model.anchors import anchors
 from model.box_iou import box_iou
 from model.config import preset
@@ -14,6 +15,8 @@ from model.matcher import corners
 from tests.helpers.bad_annotations import annotation, content, many_objects, write_json
 from tools.shapes import write_dataset
 
+HEAVIEST = Augmentation(scale_jitter=0.5, rotation=15.0, vertical_flip=True, quarter_turns=True, mosaic=1.0,
+                        copy_paste=1.0)
 CONFIG = preset('resnet18dcn_half', num_classes=9, input_size=256)
 
 
@@ -154,3 +157,56 @@ def test_an_image_with_too_many_objects_is_named_and_replaced(tmp_path):
         assert len(batch.problems) == others == (batch.image_ids == [8, 8])
     assert batch.problems == [f'{tmp_path}/7.jpg: has 5001 annotated objects, more than the 5000 that can be trained '
                               'on; cut it into tiles or correct the annotations']
+
+
+def test_combined_images_depend_only_on_seed_and_step(dataset):
+    """Whatever worker makes them, whatever is in its memory, and however large the batches are."""
+    expected = [Batches(dataset, CONFIG, 3, seed=4, augmentation=HEAVIEST)[step] for step in range(2, 7)]
+    for workers in (0, 1, 3):
+        found = list(Batches(dataset, CONFIG, 3, seed=4, augmentation=HEAVIEST).prefetch(2, 7, workers))
+        assert len(found) == 5 and all(map(equal, found, expected))
+    single = Batches(dataset, CONFIG, 1, seed=4, augmentation=HEAVIEST)
+    images = np.concatenate([single[step].images for step in range(6, 21)])
+    np.testing.assert_array_equal(images, np.concatenate([batch.images for batch in expected]))
+    assert not equal(Batches(dataset, CONFIG, 3, seed=5, augmentation=HEAVIEST)[2], expected[0])
+
+
+def test_a_run_can_stop_making_mosaics_at_a_step(dataset):
+    mosaics = Augmentation(mosaic=1.0)
+    with_mosaics, light = (Batches(dataset, CONFIG, 2, augmentation=some) for some in (mosaics, Augmentation()))
+    asked: list[int] = []
+
+    def before_3(step: int) -> bool:
+        asked.append(step)
+        return step < 3
+    for workers in (0, 2):
+        found = list(Batches(dataset, CONFIG, 2, augmentation=mosaics).prefetch(0, 6, workers, before_3))
+        assert all(equal(batch, with_mosaics[step]) for step, batch in enumerate(found[:3]))
+        assert not any(equal(batch, with_mosaics[step]) for step, batch in enumerate(found[3:], 3))
+        assert all(equal(batch, light[step]) for step, batch in enumerate(found[3:], 3))
+    assert asked == [*range(6)] * 2
+
+
+@pytest.mark.parametrize('max_bytes, times', [(2 ** 26, 1), (0, 5)])
+def test_each_image_that_is_combined_is_decoded_once(dataset, monkeypatch, max_bytes, times):
+    """A batch of neighbours in the order of the epoch; unless images are too large to remember."""
+    monkeypatch.setattr('data.loader.MAX_RECENT_BYTES', max_bytes)
+    read: list[Path] = []
+
+    def watch(path: Path) -> np.ndarray:
+        read.append(path)
+        return read_image(path)
+    monkeypatch.setattr('data.annotation_file.read_image', watch)
+    Batches(dataset, CONFIG, NEIGHBOURS, augmentation=HEAVIEST)[0]
+    assert len(read) == NEIGHBOURS * times and len(set(read)) == NEIGHBOURS
+
+
+def test_damaged_images_are_not_combined(tmp_path):
+    write_dataset(tmp_path, train=6, val=0, test=0, width=160, height=120)
+    dataset = CocoDataset(tmp_path / 'annotations/instances_train.json', tmp_path / 'train')
+    broken = dataset.images[2]
+    broken.path.write_bytes(broken.path.read_bytes()[:500])
+    batches = [list(Batches(dataset, CONFIG, 2, augmentation=HEAVIEST).prefetch(0, 6, workers)) for workers in (0, 2)]
+    assert all(map(equal, *batches))
+    for batch in batches[0]:
+        assert broken.id not in batch.image_ids and set(batch.problems) <= {batches[0][0].problems[0]}

@@ -9,10 +9,14 @@ from data.masks import (
     bounding_box,
     compress,
     decode,
+    decode_all,
     decompress,
+    encode,
     encode_mask,
     encode_polygons,
+    intersection,
     rasterise,
+    union,
 )
 
 SIZE = (60, 80)
@@ -56,6 +60,24 @@ def test_encoded_polygons_are_the_mask_of_the_polygons():
     for polygons in ([STAR, HOLE], [STAR - 50], [far]):
         assert (mask_api.decode(encode_polygons(polygons, SIZE)) == rasterise(polygons, SIZE)).all()
     assert mask_api.area(encode_polygons([far], SIZE)) == 0
+
+
+def test_an_encoded_segmentation_is_the_rasterised_one():
+    for segmentation in ([STAR, HOLE], encode_polygons([STAR], SIZE)):
+        transform = np.array([[1.2, 0.4, -9], [-0.3, 0.9, 12]])
+        found = decode(encode(segmentation, (50, 70), transform))
+        np.testing.assert_array_equal(found, rasterise(segmentation, (50, 70), transform))
+
+
+def test_intersection_union_and_decoding_of_several():
+    size = (64, 64)
+    star, hole = encode_polygons([STAR * (0.9, 1)], size), encode_polygons([HOLE * (0.5, 2)], size)
+    masks = decode_all([star, hole], 64)
+    assert masks.dtype == bool and masks.shape == (2, 64, 64) and decode_all([], 64).shape == (0, 64, 64)
+    np.testing.assert_array_equal(masks, [decode(star), decode(hole)])
+    assert (masks[0] & masks[1]).any()
+    np.testing.assert_array_equal(decode(intersection(star, hole)), masks[0] & masks[1])
+    np.testing.assert_array_equal(decode(union([star, hole])), masks[0] | masks[1])
 
 
 def test_random_polygons_across_the_border_are_pycocotools_mask():

@@ -142,6 +142,22 @@ def test_the_ema_is_saved_predicts_and_is_resumed(folder, tmp_path):
         np.testing.assert_array_equal(value, found[3].ema[name])
 
 
+def test_a_run_with_mosaics_and_pasting_resumes_exactly_whatever_the_number_of_workers(folder, tmp_path):
+    """Mosaics end after step 9 of 10, one before which the second run starts."""
+    recipe = dict(steps=10, save_interval=4, lr=0.01, augmentation='strong', mosaic=1, copy_paste=0.5, rotation=10,
+                  quarter_turns='true')
+    status, lines = run(*flags(folder, **recipe, save_dir=tmp_path / 'a'))
+    assert status == 0, lines
+    found = checkpoints(tmp_path / 'a')
+    saved = load_checkpoint(found[8], training=True).recipe
+    assert (saved['augmentation'], saved['mosaic'], saved['quarter_turns']) == ('strong', 1, True)
+    status, lines = run(*flags(folder, pattern=1, model_path=found[8], num_workers=0, save_dir=tmp_path / 'b'))
+    assert status == 0, lines
+    resumed = load_checkpoint(checkpoints(tmp_path / 'b')[10]).tensors
+    for name, value in load_checkpoint(found[10]).tensors.items():
+        np.testing.assert_array_equal(value, resumed[name])
+
+
 def test_frozen_batch_norm_does_not_change(folder, short_run, tmp_path):
     before = load_checkpoint(checkpoints(short_run[0])[6]).tensors
     status, lines = run(*flags(folder, pattern=1, model_path=checkpoints(short_run[0])[6], steps=8, freeze_bn='true',

@@ -1,4 +1,5 @@
 import errno
+import itertools
 import json
 import os
 import subprocess
@@ -10,13 +11,17 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from data.augmentation import choose_augmentation
 from data.coco import CocoDataset
 from data.images import read_image
+from data.loader import Batches
+from model.config import preset
 from system.command import exit_status
 from tests.helpers import ROOT
 from tests.helpers.training_log import write_run
 from tools.shapes import write_split
 from tools.visualize import main
+from visualization.plots import draw_samples
 
 IMAGE = ROOT / 'images/test/shapes_2000004.jpg'
 
@@ -26,6 +31,22 @@ def shapes(tmp_path_factory):
     folder = tmp_path_factory.mktemp('shapes')
     write_split(folder, 'train', 6, width=320, height=240)
     return CocoDataset(folder / 'annotations/instances_train.json', folder / 'train')
+
+
+def test_samples_are_drawn_with_the_augmentation_that_flags_ask_for(shapes, tmp_path):
+    data = [str(shapes.annotations_path), str(shapes.images_folder), '--backbone_name', 'resnet18dcn_half',
+            '--input_size', '256', '--number', '2']
+    drawn = []
+    for number, flags in enumerate((['full'], ['strong'], ['strong', '--mosaic', '1', '--copy_paste', '1'],
+                                    ['light'], ['light', '--vertical_flip', 'true', '--quarter_turns', 'true'],
+                                    ['light', '--rotation', '10', '--scale_jitter', '1'])):
+        out = tmp_path / f'{number}.png'
+        assert main(['samples', *data, '--augmentation', *flags, '--out', str(out)]) == 0
+        drawn.append(read_image(out))
+    assert all(not np.array_equal(one, other) for one, other in itertools.combinations(drawn, 2))
+    batches = Batches(shapes, preset('resnet18dcn_half', input_size=256, num_classes=len(shapes.classes) + 1), 1,
+                      augmentation=choose_augmentation('strong', {'mosaic': 1.0, 'copy_paste': 1.0}))
+    np.testing.assert_array_equal(drawn[2], draw_samples([batches[0], batches[1]], shapes.classes.names))
 
 
 @pytest.mark.parametrize('loss', ['NaN', 'Infinity', '1e300'])

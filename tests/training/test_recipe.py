@@ -1,8 +1,9 @@
+import dataclasses
 import math
 
 import pytest
 
-from training.recipe import FINETUNING, PUBLISHED, Recipe, choose_recipe, learning_rate
+from training.recipe import FINETUNING, PUBLISHED, Recipe, choose_recipe, has_mosaics, learning_rate
 
 
 def recipe(lr_schedule, lr=1e-3, steps=800_000):
@@ -67,3 +68,9 @@ def test_batch_norm_is_frozen_for_few_images_per_device_and_a_pretrained_backbon
 def test_a_damaged_recipe(checkpoint_recipe):
     with pytest.raises(ValueError):
         choose_recipe({}, checkpoint_recipe, 'finetuning')
+
+
+def test_the_last_tenth_of_a_run_has_no_mosaics():
+    assert [has_mosaics(recipe('cosine', steps=100), step) for step in (0, 89, 90, 99)] == [True, True, False, False]
+    timed = dataclasses.replace(recipe('cosine'), minutes=10.0)
+    assert [has_mosaics(timed, 5, seconds) for seconds in (0, 539, 540, 600)] == [True, True, False, False]
