@@ -168,7 +168,7 @@ def validate(run: 'Run', validation: CocoDataset,
         predictor = Predictor(PaddleEngine(run.network, validation.classes))
         try:
             with stop_request.immediately():
-                return evaluate(predictor, validation, workers=default_workers(), progress=sys.stderr.isatty())
+                return evaluate(predictor, validation, workers=default_workers())
         except Stopped:
             return None
         finally:

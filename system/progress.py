@@ -1,4 +1,5 @@
 """Progress of long work: a bar on a terminal, or a line now and then where standard error goes to a file."""
+import os
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
@@ -7,6 +8,7 @@ from typing import TypeVar
 from tqdm import tqdm
 
 LINE_INTERVAL = 30.0  # seconds between lines
+MAX_DESCRIPTION = 1 / 3  # of a terminal's width; a longer one would push the numbers out
 
 Item = TypeVar('Item')
 
@@ -24,11 +26,32 @@ def progress_bar(total: int | None, unit: str, description: str = '', initial: i
         shown: whether to show anything.
     """
     if sys.stderr and sys.stderr.isatty():
-        size = shutil.get_terminal_size()  # where a terminal says 0, as some do, tqdm would show nothing
+        size = terminal_size()
+        description = shorten(description, int(size.columns * MAX_DESCRIPTION))
         return tqdm(total=total, desc=description or None, unit=f' {unit}', initial=initial, disable=not shown,
                     ncols=size.columns - 1, nrows=size.lines, leave=False)
     return tqdm(total=total, desc=description or None, unit=f' {unit}', initial=initial, disable=not shown,
                 file=_Lines(), mininterval=LINE_INTERVAL, delay=LINE_INTERVAL, ncols=0)
+
+
+def terminal_size() -> os.terminal_size:
+    """Columns and lines of the terminal that standard error is; 80 x 24 where it does not say.
+
+    Some say 0, for which tqdm would show nothing. Standard output, which `shutil` asks, may be a file.
+    """
+    try:
+        size = os.get_terminal_size(sys.stderr.fileno())
+    except (AttributeError, OSError, ValueError):  # of a stream without a descriptor
+        return shutil.get_terminal_size()
+    return size if size.columns and size.lines else shutil.get_terminal_size()
+
+
+def shorten(text: str, length: int) -> str:
+    """A text of at most so many characters, the middle of a longer one left out."""
+    if len(text) <= length:
+        return text
+    start = length // 2
+    return f'{text[:start]}…{text[len(text) - (length - start - 1):]}'
 
 
 class _Lines:

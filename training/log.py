@@ -3,7 +3,6 @@ import contextlib
 import json
 import math
 import os
-import shutil
 import sys
 import time
 from collections import deque
@@ -14,6 +13,8 @@ from typing import Protocol, TextIO, TypeVar, cast
 from tqdm import tqdm
 
 from system.messages import print_lines
+from system.progress import LINE_INTERVAL, terminal_size
+from training.step_line import join_parts, loss_parts, progress_parts
 
 MEAN_LOSS_STEPS = 100  # the loss in a checkpoint's name is the mean over so many steps
 
@@ -31,7 +32,7 @@ class ScalarWriter(Protocol):
 
 
 class Log:
-    """Draws a progress bar on a terminal, or else prints a line every few steps; and writes log.jsonl.
+    """Draws a line of progress on a terminal, or else prints one now and then; and writes log.jsonl.
 
     Only the main process logs steps. Every process prints which of its images and steps were skipped.
 
@@ -42,26 +43,29 @@ class Log:
             skipped, time, step, not_finite (names of losses) and image_ids.
         start: number of steps done before the run.
         steps: number of the run's last step; None where only its minutes are known.
-        interval: steps between lines.
+        interval: steps between lines of the file. Where there is no terminal, each is printed too, as is the first
+            step of the run, and one every half a minute if that is more often.
         main_process: whether this is the main process.
         scalars: also gets every number of the file; None for none.
+        minutes: of the whole run; 0 where its steps are known.
     Attributes:
         skipped: number of steps skipped so far.
         skipped_in_a_row: number of steps skipped since the last one that was not.
     """
 
     def __init__(self, file: Path, start: int, steps: int | None, interval: int, main_process: bool = True,
-                 scalars: ScalarWriter | None = None) -> None:
-        self.file, self.start, self.steps, self.interval = file, start, steps, interval
+                 scalars: ScalarWriter | None = None, minutes: float = 0.0) -> None:
+        self.file, self.start, self.steps, self.minutes, self.interval = file, start, steps, minutes, interval
         self.main_process, self.scalars = main_process, scalars
         self.skipped = self.skipped_in_a_row = 0
         self._start_time = self._line_time = time.time()
         self._start_progress: float | None = None
         self._line_step, self._data_time = start, 0.0
+        self._printed_time = -math.inf
         self._total_losses: deque[float] = deque(maxlen=MEAN_LOSS_STEPS)
         self._problems: set[str] = set()
         self._bar = tqdm(total=steps, initial=start, bar_format='{desc}',
-                         nrows=shutil.get_terminal_size().lines,
+                         nrows=terminal_size().lines,
                          disable=not main_process or not sys.stderr.isatty())
 
     def waiting_for(self, batches: Iterable[T]) -> Iterator[T]:
@@ -85,31 +89,36 @@ class Log:
         """
         self.skipped_in_a_row = 0
         self._total_losses.append(sum(losses.values()))
-        # By importance, since what does not fit a terminal is cut.
-        text = (f'{self._progress_text(step, progress)}  loss {self._total_losses[-1]:.3f}  epoch {epoch}  '
-                + ' '.join(f'{name} {value:.3f}' for name, value in losses.items())
-                + f'  lr {lr:.2e}  gradient {gradient_norm:.1f}')
-        if not self._bar.disable:
-            self._bar.set_description_str(text[:shutil.get_terminal_size().columns - 1], refresh=False)
-        self._bar.update()
-        if self.main_process and (step % self.interval == 0 or progress >= 1):
-            now, count = time.time(), step - self._line_step
-            data_time, step_time = self._data_time / count, (now - self._line_time) / count
+        parts = [*progress_parts(step, self.steps, self.minutes, progress, self._seconds_left(progress)),
+                 *loss_parts(losses), f'epoch {epoch}', f'lr {lr:.2e}', f'gradient {gradient_norm:.1f}']
+        self._draw(parts)
+        if not self.main_process:
+            return
+        now, count = time.time(), step - self._line_step
+        data_time, step_time = self._data_time / count, (now - self._line_time) / count
+        ends_interval = step % self.interval == 0 or progress >= 1
+        if ends_interval:
             self.write(step, epoch=epoch, lr=lr, loss=self._total_losses[-1], **losses, gradient_norm=gradient_norm,
                        data_time=data_time, step_time=step_time)
             self._line_time, self._line_step, self._data_time = now, step, 0.0
-            if self._bar.disable:
-                print_lines(f'{text}  {step_time:.2f} s/step ({data_time:.2f} s waiting for data)')
+        if self._bar.disable and (ends_interval or now - self._printed_time >= LINE_INTERVAL):
+            print_lines(join_parts([*parts, f'{step_time:.2f} s/step ({data_time:.2f} s waiting for data)']))
+            self._printed_time = now
 
-    def _progress_text(self, step: int, progress: float) -> str:
-        """Step, percentage, and the time left at the speed since the first step of this run."""
+    def _draw(self, parts: Iterable[str]) -> None:
+        """Draw what fits the terminal, as wide as it is now."""
+        if not self._bar.disable:
+            self._bar.ncols = terminal_size().columns - 1
+            self._bar.set_description_str(join_parts(parts, self._bar.ncols), refresh=False)
+        self._bar.update()
+
+    def _seconds_left(self, progress: float) -> float | None:
+        """The time left at the speed since the first step of this run; None in that one."""
         now = time.time()
         if self._start_progress is None:
             self._start_time, self._start_progress = now, progress
         done = progress - self._start_progress
-        left = (now - self._start_time) / done * max(1 - progress, 0) if done > 0 else None
-        return (f'step {step}' + (f'/{self.steps}' if self.steps else '') + f'  {min(progress, 1):.0%}'
-                + (f'  {tqdm.format_interval(left)} left' if left is not None else ''))
+        return (now - self._start_time) / done * max(1 - progress, 0) if done > 0 else None
 
     def write(self, step: int, **values: float | Sequence[int | str]) -> None:
         """Write a line about a step to the file. Its folder is made again if somebody has removed it."""

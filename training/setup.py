@@ -228,7 +228,7 @@ def open_log(args: argparse.Namespace, run: Run) -> Log:
     """
     scalars = open_visualdl(run.save_dir) if args.visualdl and run.is_main_process else None
     return Log(run.save_dir / 'log.jsonl', run.start, None if run.recipe.minutes else run.recipe.steps,
-               args.log_interval, run.is_main_process, scalars)
+               args.log_interval, run.is_main_process, scalars, run.recipe.minutes)
 
 
 def open_visualdl(save_dir: Path) -> ScalarWriter:

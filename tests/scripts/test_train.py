@@ -25,6 +25,7 @@ from model.yolact import Yolact
 from system.command import INTERRUPTED, exit_status
 from tests.helpers import ROOT
 from tests.helpers.networks import SMALL
+from tests.helpers.training import training_flags as flags
 from tools.shapes import write_dataset
 from training.recipe import FINETUNING, Recipe
 
@@ -36,15 +37,6 @@ def folder(tmp_path_factory):
     broken = folder / 'train/shapes_0000003.jpg'
     broken.write_bytes(broken.read_bytes()[:700])
     return folder
-
-
-def flags(folder, **more):
-    """Flags of a short run, in order."""
-    usual = dict(pattern=0, backbone_name=SMALL['backbone_name'], input_size=256, batch_size=2, num_workers=1,
-                 log_interval=1, train_images_path=folder / 'train', valid_images_path=folder / 'val',
-                 train_anno_path=folder / 'annotations/instances_train.json',
-                 valid_anno_path=folder / 'annotations/instances_val.json')
-    return [f'--{name}={value}' if value is not True else f'--{name}' for name, value in {**usual, **more}.items()]
 
 
 def run(*arguments):
