@@ -24,6 +24,7 @@ from training.arguments import training_arguments
 from training.checkpoints import best_step, save_and_prune, save_best
 from training.log import Log, lossy
 from training.recipe import progress
+from training.resumption import command_to_go_on
 
 if TYPE_CHECKING:
     from training.run import Run
@@ -80,7 +81,11 @@ def train(args: argparse.Namespace, run: 'Run', dataset: CocoDataset, validation
     if too_many_skipped(log) or log.mean_loss() is None and not result.stop_requested:
         raise UserError(f'the loss was not finite in {pluralize(log.skipped_in_a_row, "step")} in a row; look at the '
                         'images named above, or resume the last checkpoint with a lower --lr')
-    return 128 + (stop_request.signal or signal.SIGTERM) if result.stop_requested else 0
+    if not result.stop_requested:
+        return 0
+    if run.is_main_process and run.last_checkpoint and done < 1:
+        print_lines('to go on:', command_to_go_on(args, run.last_checkpoint))
+    return 128 + (stop_request.signal or signal.SIGTERM)
 
 
 def log_step(log: Log, run: 'Run', step: int, epoch: int, result: 'StepResult', batch: Batch, done: float) -> None:

@@ -56,6 +56,7 @@ class Checkpoint:
         backbone_only: whether there is nothing but a backbone, to start training from.
         ema: numpy arrays by parameter name, the EMA over the run; empty without one.
         seconds: how long the run has trained.
+        run: name of the run, made up when it started; empty where it is not known.
     """
     config: Config
     classes: Classes | None
@@ -67,6 +68,7 @@ class Checkpoint:
     backbone_only: bool = False
     ema: dict[str, np.ndarray] = field(default_factory=dict)
     seconds: float = 0.0
+    run: str = ''
 
 
 def check_place(folder: str | Path) -> None:
@@ -126,7 +128,7 @@ def load_checkpoint(folder: str | Path, training: bool = False) -> Checkpoint:
     meta = _read_meta(folder / META)
     try:
         config = Config(**meta['config'])
-        rest = {key: meta[key] for key in _PLAIN} | {'seconds': meta.get('seconds', 0)}
+        rest = {key: meta[key] for key in _PLAIN} | {'seconds': meta.get('seconds', 0), 'run': meta.get('run', '')}
         classes = _read_classes(meta['classes'], config, rest['backbone_only'])
         _check_plain(**rest)
     except (KeyError, OverflowError, TypeError, ValueError) as error:
@@ -150,6 +152,16 @@ def load_checkpoint(folder: str | Path, training: bool = False) -> Checkpoint:
                 raise UserError(f'{folder / file}: its {name} belongs to other weights than {MODEL}; take the '
                                 'one that was saved with it, or remove it to go on without it')
     return Checkpoint(config, classes, tensors, optimizer_state, ema=ema, **rest)
+
+
+def run_of(folder: Path) -> str:
+    """Name of the run that saved a checkpoint; empty where that cannot be known."""
+    try:
+        _check_files(folder)
+        run = _read_meta(folder / META).get('run')
+    except UserError:
+        return ''
+    return run if isinstance(run, str) else ''
 
 
 def _check_files(folder: Path) -> None:
@@ -176,12 +188,15 @@ def _read_classes(described: dict[str, Any] | None, config: Config, backbone_onl
     return classes
 
 
-def _check_plain(step: object, epoch: object, recipe: object, backbone_only: object, seconds: object) -> None:
+def _check_plain(step: object, epoch: object, recipe: object, backbone_only: object, seconds: object,
+                 run: object) -> None:
     for name, value in (('step', step), ('epoch', epoch)):
         if value is not None and not (type(value) is int and 0 <= value <= MAX_STEP):
             raise ValueError(f'{name} is {reprlib.repr(value)}')
     if not isinstance(seconds, (int, float)) or isinstance(seconds, bool) or not 0 <= seconds < math.inf:
         raise ValueError(f'seconds is {seconds!r}')
+    if not isinstance(run, str):
+        raise ValueError(f'run is {reprlib.repr(run)}')
     if type(backbone_only) is not bool:
         raise ValueError(f'backbone_only is {backbone_only!r}')
     if recipe is not None and type(recipe) is not dict:
@@ -226,14 +241,14 @@ def halve(checkpoint: Checkpoint) -> Checkpoint:
     largest = np.finfo(np.float16).max  # beyond which a tensor stays as it is
     tensors = {name: tensor.astype(np.float16) if np.abs(tensor).max(initial=0) <= largest else tensor
                for name, tensor in checkpoint.tensors.items()}
-    return dataclasses.replace(checkpoint, tensors=tensors, optimizer_state={}, recipe=None)
+    return dataclasses.replace(checkpoint, tensors=tensors, optimizer_state={}, recipe=None, run='')
 
 
 def _describe(checkpoint: Checkpoint) -> dict[str, Any]:
     import paddle
     classes = checkpoint.classes and dataclasses.asdict(checkpoint.classes)
     return {'format': FORMAT, 'config': dataclasses.asdict(checkpoint.config), 'classes': classes,
-            **{key: getattr(checkpoint, key) for key in (*_PLAIN, 'seconds')},
+            **{key: getattr(checkpoint, key) for key in (*_PLAIN, 'seconds', 'run')},
             'versions': {'paddle': paddle.__version__, 'numpy': np.__version__}}
 
 

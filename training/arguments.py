@@ -25,6 +25,7 @@ from training.checkpoints import CHECKPOINTS_KEPT
 from training.recipe import LR_SCHEDULES, OPTIMIZERS, RECIPES
 
 DEFAULT_CHECKPOINT = './pretrained_resnet50dcn'
+DEFAULT_SAVE_DIR = 'weights'
 NO_WEIGHTS = 'none'  # a value of --backbone_weights
 PARTS = ('backbone', 'fpn', 'proto_net', 'prediction_layers')  # of the network
 
@@ -128,9 +129,9 @@ def _add_run_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument('--num_workers', type=int_in_range(0, MAX_WORKERS), default=min(os.cpu_count() or 1, 8),
                        help='worker processes that prefetch batches; 0 loads them between steps (default here: '
                             '%(default)s)')
-    group.add_argument('--save_dir', type=nonempty_path, default='weights',
-                       help=f'folder for checkpoints, of which the newest {CHECKPOINTS_KEPT} are kept (default: '
-                            '%(default)s)')
+    group.add_argument('--save_dir', type=nonempty_path, default=DEFAULT_SAVE_DIR,
+                       help=f'folder for the log and for checkpoints, of which the newest {CHECKPOINTS_KEPT} are kept; '
+                            'a folder for each run (default: %(default)s)')
     group.add_argument('--save_interval', type=positive_int, default=1000,
                        help='steps between checkpoints (default: %(default)s)')
     group.add_argument('--log_interval', type=positive_int, default=20,

@@ -8,7 +8,6 @@ from model.anchor_fitting import fit_anchors
 from model.config import PUBLISHED_SIZE, Config
 from system.messages import pluralize
 from training.arguments import NO_WEIGHTS
-from training.recipe import Recipe
 
 BUNDLED_WEIGHTS = Path(__file__).parents[1] / 'weights/shapes.pd'
 COCO_WEIGHTS = Path('pretrained_resnet50dcn')
@@ -38,14 +37,6 @@ def choose_for_own_data(args: argparse.Namespace, dataset: CocoDataset, gpu: boo
     if gpu and args.batch_size is None:
         args.batch_size = GPU_BATCH_SIZE
     return lines
-
-
-def describe_schedule(recipe: Recipe) -> str:
-    """How long a run trains, and how, in a line."""
-    length = f'{recipe.minutes:g} minutes' if recipe.minutes else pluralize(recipe.steps, 'step')
-    names = {'sgd': 'SGD', 'adamw': 'AdamW'}
-    return (f'  {length} of {pluralize(recipe.batch_size, "image")} a step, {names[recipe.optimizer]} at {recipe.lr:g} '
-            f'({recipe.lr_schedule}), {recipe.augmentation} augmentation, {recipe.conf_loss}, {recipe.box_loss}')
 
 
 def _choose_network(args: argparse.Namespace, gpu: bool) -> list[str]:

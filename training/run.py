@@ -34,6 +34,8 @@ class Run:
         rank: number of this process, from 0.
         world_size: number of processes.
         seconds: that it has trained, also before this run, as of the last step.
+        name: made up when the run started, and kept by its checkpoints; empty where it is not known.
+        last_checkpoint: to go on from; None before the first one.
     """
     network: Yolact
     classes: Classes
@@ -48,6 +50,8 @@ class Run:
     rank: int = 0
     world_size: int = 1
     seconds: float = 0.0
+    name: str = ''
+    last_checkpoint: Path | None = None
     _began: float = dataclasses.field(default_factory=lambda: now(), repr=False)
 
     def __post_init__(self) -> None:

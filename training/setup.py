@@ -2,6 +2,7 @@
 import argparse
 import dataclasses
 import math
+import uuid
 from pathlib import Path
 
 import numpy as np
@@ -24,10 +25,12 @@ from training.checkpoints import best_checkpoints
 from training.ema import EMA
 from training.log import Log, ScalarWriter
 from training.optimizer import make_optimizer
-from training.own_data import choose_for_own_data, describe_schedule, fit_anchors_to
+from training.own_data import choose_for_own_data, fit_anchors_to
 from training.precision import Precision
 from training.recipe import Recipe, choose_recipe
 from training.run import Run
+from training.run_folder import LOG_NAME, check_save_dir
+from training.summary import describe_run
 
 WARNINGS_SHOWN = 3
 CONFIG_FLAGS = ('backbone_name', 'input_size', 'mask_dim', 'anchor_sizes', 'aspect_ratios')
@@ -63,20 +66,25 @@ def start_run(args: argparse.Namespace, dataset: CocoDataset) -> Run:
         lines = choose_for_own_data(args, dataset, gpu=paddle.get_device() != 'cpu')
         print_lines(*lines if rank == 0 else ())
     checkpoint = open_checkpoint(args, dataset) if args.pattern == 1 else None
+    other_run = check_save_dir(args.save_dir, args.model_path, checkpoint)
     recipe = recipe_of(args, checkpoint, world_size)
     if args.epochs:
         recipe = dataclasses.replace(recipe, minutes=0.0, steps=steps_of(args.epochs, dataset, recipe, world_size))
-    if args.recipe == 'own_data' and rank == 0:
-        print_lines(describe_schedule(recipe))
     start, seconds = first_step(args, checkpoint, recipe), checkpoint.seconds if checkpoint else 0.0
     network = build_network(args, dataset, checkpoint, recipe)
     optimizer = make_optimizer(network, recipe, checkpoint.optimizer_state if checkpoint else None)
     ema = EMA(network, recipe.ema, checkpoint.ema if checkpoint else None) if recipe.ema else None
-    best = best_checkpoints(args.save_dir, checkpoint.step) if checkpoint and checkpoint.step else set()
+    resumed = checkpoint if checkpoint and checkpoint.step is not None else None
+    name = resumed.run if resumed else uuid.uuid4().hex
+    best = best_checkpoints(args.save_dir, resumed.step or 0, name) if resumed else set()
     criterion = Criterion(recipe.conf_loss, recipe.box_loss, recipe.negpos_ratio, recipe.box_weight,
                           balanced_class_weights(dataset) if recipe.balance_classes else None)
-    return Run(network, dataset.classes, recipe, criterion, optimizer, precision, ema, args.save_dir, start, best,
-               rank, world_size, seconds)
+    run = Run(network, dataset.classes, recipe, criterion, optimizer, precision, ema, args.save_dir, start, best,
+              rank, world_size, seconds, name, Path(args.model_path) if resumed else None)
+    if run.is_main_process:
+        weights = args.model_path if checkpoint else args.backbone_weights
+        print_lines(*[other_run] if other_run else (), *describe_run(run, args.recipe, weights, checkpoint))
+    return run
 
 
 def steps_of(epochs: float, dataset: CocoDataset, recipe: Recipe, world_size: int) -> int:
@@ -227,7 +235,7 @@ def open_log(args: argparse.Namespace, run: Run) -> Log:
         UserError: VisualDL is asked for and not installed.
     """
     scalars = open_visualdl(run.save_dir) if args.visualdl and run.is_main_process else None
-    return Log(run.save_dir / 'log.jsonl', run.start, None if run.recipe.minutes else run.recipe.steps,
+    return Log(run.save_dir / LOG_NAME, run.start, None if run.recipe.minutes else run.recipe.steps,
                args.log_interval, run.is_main_process, scalars, run.recipe.minutes)
 
 

@@ -124,6 +124,8 @@ def test_training_that_is_killed_at_random_moments_ends_with_the_weights_of_an_u
     while True:
         while_saving += remove_parts(out)
         step, path = newest(out)
+        if path is None:  # the log alone would be another run's
+            (out / 'log.jsonl').unlink(missing_ok=True)
         early = step < steps - 8  # later the run may end before the last kill
         moments = {  # when to kill: from when on, and up to how many seconds later
             'importing': (lambda: True, 3 if early else 1),

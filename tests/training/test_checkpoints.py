@@ -30,11 +30,11 @@ prune(Path('step0000015-ep000-loss5.000.pd'))
 """
 
 
-def new_run(save_dir, start=0):
+def new_run(save_dir, start=0, name=''):
     network = Yolact(preset(**SMALL))
     return Run(network, Classes([*'abcdefgh'], range(8)), FINETUNING, Criterion(),
                make_optimizer(network, FINETUNING), Precision(), None, save_dir, start,
-               best_checkpoints(save_dir, start))
+               best_checkpoints(save_dir, start, name), name=name)
 
 
 def name_of(step):
@@ -60,6 +60,19 @@ def test_the_best_checkpoint_is_saved_apart(tmp_path):
     (tmp_path / other_run).rmdir()
     assert evaluate_at(12, (16, 0.3)) == {'best-step0000008-ap0.3000.pd'}
     assert evaluate_at(16, (20, 0.4)) == {'best-step0000020-ap0.4000.pd'}
+
+
+def test_runs_in_one_folder_keep_each_their_own(tmp_path):
+    save_best(new_run(tmp_path, name='old'), 4, 0, 0.9)
+    for step in range(1, CHECKPOINTS_KEPT + 1):
+        save_and_prune(new_run(tmp_path, name='old'), 100 + step, 0, 5.0)
+    before = names_in(tmp_path)
+    run = new_run(tmp_path, name='new')
+    save_best(run, 4, 0, 0.1)
+    save_best(new_run(tmp_path, 4, 'new'), 8, 0, 0.2)  # which is resumed
+    save_and_prune(run, 8, 0, 5.0)
+    assert names_in(tmp_path) == before | {'best-step0000008-ap0.2000.pd', name_of(8)}
+    assert best_checkpoints(tmp_path, 8, 'old') == {'best-step0000004-ap0.9000.pd'}
 
 
 def test_only_15_checkpoints_are_kept_and_nothing_else_is_touched(tmp_path):

@@ -90,7 +90,8 @@ def test_a_run_of_minutes_ends_with_them_and_cannot_be_resumed_beyond(folder, tm
     steps = [line.split()[:3] for line in lines if line.startswith('step ')]
     assert steps == [['step', '1', '33%'], ['step', '2', '67%'], ['step', '3', '100%']]
     assert any(line.startswith('  anchors fitted to the objects: ') for line in lines)
-    assert '  0.5 minutes of 2 images a step, AdamW at 0.001 (cosine), light augmentation, ce_loss, ciou' in lines
+    assert ('recipe own_data: 0.5 minutes of 2 images a step, AdamW at 0.001 (cosine), light augmentation, ce_loss, '
+            'ciou') in lines
     path, = tmp_path.glob('step0000003-*.pd')
     checkpoint = load_checkpoint(path, training=True)
     assert checkpoint.seconds == pytest.approx(30)
