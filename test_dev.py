@@ -16,6 +16,7 @@ from engines.selection import model_files
 from evaluation.evaluate import check_classes
 from evaluation.submission import check_outputs, fingerprint, write_submission
 from prediction.arguments import batch_flags, open_predictor, prediction_flags, thresholds
+from system import gpu_errors
 from system.arguments import ArgumentParser, nonempty_path
 from system.command import run
 from system.device import choose_device
@@ -60,7 +61,8 @@ def main(argv: list[str] | None = None) -> int:
     choose_device(args.device)
     try:
         rank, world_size = init_process_group()
-        with StopRequest() as stop_request, stop_request.immediately():
+        with (StopRequest() as stop_request, stop_request.immediately(),
+              gpu_errors.adding('The same command goes on from here')):
             predictor = open_predictor(args)
             check_classes(dataset, predictor.classes)
             check_outputs(args.out, [*dataset.files, *model_files(args.model_path)])

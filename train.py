@@ -14,7 +14,7 @@ from evaluation.average_precision import AveragePrecision
 from evaluation.evaluate import check_classes, evaluate
 from model.checkpoint import META
 from prediction import Predictor
-from system import command
+from system import command, gpu_errors
 from system.arguments import MAX_INT
 from system.cpu import default_workers
 from system.errors import UserError
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from training.step import StepResult
 
 MAX_SKIPPED_IN_A_ROW = 10  # steps with a loss that is not finite, before the run is given up
+RESUME = 'The last checkpoint is whole: go on with --pattern=1'
 MIN_EVALUATION_INTERVAL = 100  # steps, or --save_interval if that is less; an epoch may be shorter
 
 
@@ -42,7 +43,8 @@ def main(argv: list[str] | None = None) -> int:
     from system.distributed import DistributedError
     from training.setup import open_dataset, start_run
     try:
-        with StopRequest('stopping after this step, with a checkpoint; once more stops at once') as stop_request:
+        with (gpu_errors.adding(RESUME),
+              StopRequest('stopping after this step, with a checkpoint; once more stops at once') as stop_request):
             dataset = open_dataset(args.train_anno_path, args.train_images_path, args.allow_outside)
             validation = (open_dataset(args.valid_anno_path, args.valid_images_path, args.allow_outside)
                           if args.eval else None)
@@ -53,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
             args.save_dir.mkdir(parents=True, exist_ok=True)
             return train(args, start_run(args, dataset), dataset, validation, stop_request)
     except DistributedError as error:
-        raise DistributedError(f'{error}. The last checkpoint is whole: go on with --pattern=1') from None
+        raise DistributedError(f'{error}. {RESUME}') from None
 
 
 def train(args: argparse.Namespace, run: 'Run', dataset: CocoDataset, validation: CocoDataset | None,

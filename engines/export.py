@@ -16,6 +16,7 @@ from engines.errors import EngineError
 from engines.onnx_engine import IMAGES, MASK_IOU, MASKS, OnnxFiles, open_session
 from model.checkpoint import Checkpoint, restore
 from system.files import replacing_folder
+from system.gpu_errors import as_gpu_error
 from system.streams import silenced
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from paddle.nn import Layer
 
 OPSET = 19  # the first with DeformConv
+# Not a requirements file: requirements.txt would install a Paddle without a GPU beside one with it.
+INSTALL = "pip install 'onnxruntime>=1.25' 'paddle2onnx>=2.1,<2.2' 'onnx>=1.16.1,<1.18'"
 TOLERANCE = 1e-4  # largest difference from Paddle, as a share of an output's range
 
 
@@ -85,6 +88,8 @@ def to_paddle(checkpoint: Checkpoint, path: str | Path, folder: str | Path, imag
                     _save_for_inference(layer, str(part / stem))
                     outputs = _run(paddle.jit.load(str(part / stem)), layer.sample)
             except RuntimeError as error:  # Paddle reports no error when the disk is full
+                if as_gpu_error(error):
+                    raise
                 raise EngineError(f'{folder}: cannot be read again as it was written ({str(error).strip()[-100:]!r}); '
                                   'is the disk full?') from None
             compare_with_paddle(outputs, layer)
@@ -151,7 +156,7 @@ def _check_converter() -> None:
     """Raises an EngineError unless the packages that the conversion needs are installed."""
     for package in ('onnxruntime', 'onnx', 'paddle2onnx'):
         if importlib.util.find_spec(package) is None:
-            raise EngineError(f'{package} is not installed; pip install -r requirements.txt')
+            raise EngineError(f'{package} is not installed; {INSTALL}')
     version = importlib.metadata.version('paddle2onnx')
     if int(version.partition('.')[0]) < 2:  # it would end the process
         raise EngineError(f'paddle2onnx {version} knows no deformable convolution; it takes Paddle 3 and paddle2onnx 2')
@@ -175,8 +180,8 @@ def _convert_to_onnx(layer: ExportedLayer, metadata: dict[str, str]) -> bytes:
     try:
         session = open_session(content)
     except ValueError as error:
-        raise EngineError(f'ONNX Runtime refuses the exported network ({str(error)[:200]}); '
-                          'pip install -r requirements.txt') from None
+        raise EngineError(f'ONNX Runtime refuses the exported network ({str(error)[:200]}); {INSTALL}'
+                          ) from None
     compare_with_paddle(session.run(list(layer.outputs), {layer.input: layer.sample}), layer)
     return content
 

@@ -128,6 +128,8 @@ class VideoWriter:
         try:
             yield
         except OSError as error:
+            if error.errno is None:  # not the file system's but a GPU's, from the block
+                raise
             raise ImageError(f'{self._path}: cannot be written ({error.strerror})') from error
 
 

@@ -12,4 +12,5 @@ environment.prepare()
 telemetry.disable()  # before ONNX Runtime and OpenVINO are imported
 cpu.configure()  # before Paddle is imported, from whichever package comes first
 warnings.filterwarnings('ignore', message='No ccache found')  # from Paddle's import; nothing is compiled here
+warnings.filterwarnings('ignore', message='You are using GPU version Paddle, but')  # find_device says what is used
 warnings.filterwarnings('ignore', message='When training, we now always track')  # as in every framework

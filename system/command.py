@@ -9,6 +9,7 @@ from typing import NoReturn, TextIO
 
 from system.early_interrupt import raise_again
 from system.errors import UserError
+from system.gpu_errors import as_gpu_error
 from system.messages import one_line
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -33,12 +34,12 @@ def run(main: Callable[[], int]) -> NoReturn:
 def exit_status(main: Callable[..., int], *arguments: object) -> int:
     """Run a command's `main`, and print its error, if there is one, as one line on standard error.
 
-    An `OSError` without an errno is not the file system's, and passes: Paddle raises CUDA errors so.
+    An `OSError` without an errno is not the file system's: Paddle raises CUDA errors so. Others pass.
 
     Args:
         main: takes the arguments, such as a list of flags, and returns an exit status.
     Returns:
-        What `main` returns; 2 for a `UserError`, `OSError` or `MemoryError`; 130 for Ctrl-C and 128 + its number for
+        What `main` returns; 2 for a `UserError`, `OSError`, `MemoryError` or an error of the GPU; 130 for Ctrl-C and 128 + its number for
         other signals; 141 if whoever reads the output, such as `head`, has closed the pipe.
     """
     try:
@@ -51,7 +52,7 @@ def exit_status(main: Callable[..., int], *arguments: object) -> int:
         return USER_ERROR
     except ImportError as error:
         if not isinstance(error.__cause__ or error.__context__, KeyboardInterrupt):
-            raise
+            return _explain_gpu_error(main, error)
         _print_error(f'{program_name(main)}: {INTERRUPTED}')  # Ctrl-C while Paddle was imported
         return 128 + signal.SIGINT
     except KeyboardInterrupt as stop:
@@ -59,14 +60,26 @@ def exit_status(main: Callable[..., int], *arguments: object) -> int:
         return 128 + getattr(stop, 'signal', signal.SIGINT)
     except BrokenPipeError:
         return BROKEN_PIPE
-    except MemoryError:
-        _print_error(f'{program_name(main)}: error: out of memory; {MEMORY_REMEDY}')
+    except MemoryError as error:
+        found = as_gpu_error(error)
+        _print_error(f'{program_name(main)}: error: {found or f"out of memory; {MEMORY_REMEDY}"}')
         return USER_ERROR
+    except RuntimeError as error:
+        return _explain_gpu_error(main, error)
     except OSError as error:
         if error.errno is None:
-            raise
+            return _explain_gpu_error(main, error)
         _print_error(f'{program_name(main)}: error: {_explain(error)}')
         return USER_ERROR
+
+
+def _explain_gpu_error(main: Callable[..., int], error: Exception) -> int:
+    """Print an error of the GPU as one line. Any other is raised again."""
+    found = as_gpu_error(error)
+    if found is None:
+        raise error
+    _print_error(f'{program_name(main)}: error: {found}')
+    return USER_ERROR
 
 
 def program_name(main: Callable[..., int]) -> str:

@@ -26,7 +26,7 @@ def find_device(device: str | None = None) -> str:
     if not match:
         raise UserError(f"device {device!r} is not 'cpu', 'gpu' or 'gpu:0'")
     if not paddle.device.is_compiled_with_cuda():
-        raise UserError('this Paddle has no GPU support; install requirements-gpu.txt, or use the cpu')
+        raise UserError('this Paddle has no GPU support; install one that has (docs/gpu.md), or use the cpu')
     if int(match[1] or 0) >= gpus:
         raise UserError(f'{device}: there are {gpus} GPUs here, counted from 0')
     return device

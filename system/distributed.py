@@ -13,9 +13,11 @@ import paddle
 import paddle.distributed as dist
 
 from system.errors import UserError
+from system.gpu_errors import as_gpu_error
 
 TIMEOUT = 60  # seconds, for what takes the other processes no time
 POLL_INTERVAL = 0.1  # seconds
+NCCL_GRACE = 1  # seconds until a process that caused an error of NCCL has ended
 PEER_LOST = 'another process has ended or cannot be reached; its own log may tell why'
 _barriers = itertools.count()
 _peers: list[socket.socket] = []  # nothing is sent; each one reaches its end when the process at the other end does
@@ -158,8 +160,14 @@ def _tcp_store() -> _TCPStore:
 
 @contextlib.contextmanager
 def _distributed_errors() -> Iterator[None]:
-    """Turn the errors of gloo, the TCP store and sockets, when the other end is gone, into `DistributedError`."""
+    """Turn the errors of gloo, the TCP store and sockets, when the other end is gone, into `DistributedError`.
+
+    An error of this process's own GPU is none of them. One of NCCL may be either.
+    """
     try:
         yield
     except (OSError, RuntimeError, ValueError) as error:
+        of_gpu = as_gpu_error(error)
+        if of_gpu and not ('NCCL' in str(of_gpu) and peer_lost(NCCL_GRACE)):
+            raise of_gpu from error
         raise DistributedError from error

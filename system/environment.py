@@ -14,6 +14,7 @@ def prepare() -> None:
     os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')  # ImageError says what is wrong with a video
     # A playlist under a video's name would name addresses.
     os.environ.setdefault('OPENCV_FFMPEG_CAPTURE_OPTIONS', 'protocol_whitelist;file')
+    os.environ.setdefault('GLOG_minloglevel', '2')  # Paddle's C++: errors only, not that there is no cuDNN, or a GPU
     sys.excepthook = _report_memory
 
 
