@@ -28,7 +28,7 @@ test-paddle2: .venv-paddle2/ready-to-test
 soak: .venv/ready-to-test
 	.venv/bin/python -m pytest -m soak --capture=no
 
-.venv/ready: requirements.txt
+.venv/ready: requirements.txt requirements-common.txt
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@

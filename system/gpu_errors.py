@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from system.errors import UserError
 
 LIBRARIES = r'CUDA|CUDNN|CUBLAS|CUSOLVER|CUSPARSE|CUFFT|CURAND|NCCL|GPU'
-_MESSAGE = re.compile(r'^\s*(?:[A-Z]\w*Error:\s*)?(?:\((?P<short>[A-Z]\w+)\)|(?P<long>[A-Z]\w+Error):)\s+(?P<text>\S.*)',
-                      re.MULTILINE)
+_MESSAGE = re.compile(r'^\s*(?:[A-Z]\w*Error:\s*)?(?:\((?P<short>[A-Z]\w+)\)|(?P<long>[A-Z]\w+Error):)\s+'
+                      r'(?P<text>\S.*)', re.MULTILINE)
 _END = re.compile(r'\(at |\[Hint')  # where Paddle's message ends and its explanations begin
 _OF_GPU = re.compile(rf'\b({LIBRARIES})\b|lib(cu|nccl|nv)\w*\.so', re.IGNORECASE)
 _GUIDE = 'docs/gpu.md says which'

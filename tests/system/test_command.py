@@ -63,7 +63,8 @@ def test_an_error_of_the_file_system_names_the_file_the_reason_and_what_to_check
     assert outcome(script(code)) == (2, '', f'program.py: error: {reason}; {ADVICE}\n')
 
 
-@pytest.mark.parametrize('code', ['raise OSError("of no file")', 'raise RuntimeError("no GPU here")', 'raise ValueError("of the program")'])
+@pytest.mark.parametrize('code', ['raise OSError("of no file")', 'raise RuntimeError("no GPU here")',
+                                  'raise ValueError("of the program")'])
 def test_an_error_of_the_program_has_its_traceback(script, code):
     status, out, err = outcome(script(code))
     assert (status, out) == (1, '') and err.startswith('Traceback') and 'program.py: error' not in err
