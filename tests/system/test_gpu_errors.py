@@ -25,8 +25,8 @@ def test_a_missing_library_is_named_with_its_version(monkeypatch):
 
 @pytest.mark.parametrize('error', [
     OSError(2, 'No such file', '/usr/lib/libcudnn.so'), OSError('of no file'), MemoryError(),
-    RuntimeError("no GPU here"), MemoryError('(ResourceExhausted) Fail to alloc memory of 40 size, error code is 12.'),
-    ValueError("CUDA error(2)")])
+    RuntimeError('no GPU here'), MemoryError('(ResourceExhausted) Fail to alloc memory of 40 size, error code is 12.'),
+    ValueError('CUDA error(2)')])
 def test_other_errors_are_not_of_a_gpu(error):
     assert as_gpu_error(error) is None
     with pytest.raises(type(error)), adding('advice'):
