@@ -39,8 +39,8 @@ def exit_status(main: Callable[..., int], *arguments: object) -> int:
     Args:
         main: takes the arguments, such as a list of flags, and returns an exit status.
     Returns:
-        What `main` returns; 2 for a `UserError`, `OSError`, `MemoryError` or an error of the GPU; 130 for Ctrl-C and 128 + its number for
-        other signals; 141 if whoever reads the output, such as `head`, has closed the pipe.
+        What `main` returns; 2 for a `UserError`, `OSError`, `MemoryError` or an error of the GPU; 130 for Ctrl-C
+        and 128 + its number for other signals; 141 if whoever reads the output, such as `head`, has closed the pipe.
     """
     try:
         status = main(*arguments)

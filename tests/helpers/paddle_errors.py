@@ -30,8 +30,8 @@ ERRORS = {
                     "'cudaErrorNoKernelImageForDevice'. ] (at /paddle/paddle/phi/backends/gpu/cuda/cuda_info.cc:345)"),
     'memory': MemoryError(f'{STACK}ResourceExhaustedError: \n\nOut of memory error on GPU 0. Cannot allocate '
                           '3.125000GB memory on GPU 0, 7.500000GB memory has been allocated and available memory is '
-                          'only 117.750000MB.\n\nPlease check whether there is any other process using GPU 0.\n1. If yes, '
-                          'please stop them, or start PaddlePaddle on another GPU.\n2. If no, please decrease the '
+                          'only 117.750000MB.\n\nPlease check whether there is any other process using GPU 0.\n1. If '
+                          'yes, please stop them, or start PaddlePaddle on another GPU.\n2. If no, please decrease the '
                           'batch size of your model. \n (at ../paddle/fluid/memory/allocation/cuda_allocator.cc:86)\n'),
     'cudnn': RuntimeError('(PreconditionNotMet) Cannot load cudnn shared library. Cannot invoke method '
                           'cudnnGetVersion.\n  [Hint: cudnn_dso_handle should not be null.] (at '

@@ -2,6 +2,8 @@
 import os
 import sys
 
+import cv2
+import numpy as np
 import pytest
 
 from model.checkpoint import load_checkpoint
@@ -39,6 +41,17 @@ def fail(error: str, script: str, *flags: object, after: str = '') -> str:
 @pytest.mark.parametrize('error', EXPECTED)
 def test_demo(error, tmp_path):
     fail(error, 'demo.py', '--engine', 'paddle', '--images', ROOT / 'images/test/shapes_2000004.jpg', '--out', tmp_path)
+
+
+@pytest.mark.parametrize('error', EXPECTED)
+def test_demo_on_a_video(error, tmp_path):
+    film = tmp_path / 'film.avi'
+    writer = cv2.VideoWriter(str(film), cv2.VideoWriter.fourcc(*'MJPG'), 5, (64, 48))
+    for _ in range(3):
+        writer.write(np.zeros((48, 64, 3), np.uint8))
+    writer.release()
+    fail(error, 'demo.py', '--engine', 'paddle', '--images', film, '--out', tmp_path / 'out')
+    assert not list((tmp_path / 'out').iterdir())
 
 
 @pytest.mark.parametrize('error', EXPECTED)
