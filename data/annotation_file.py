@@ -4,7 +4,6 @@ Errors are ValueErrors, whose messages become part of a line that names the file
 """
 import json
 import math
-import os
 import reprlib
 from array import array
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ import numpy as np
 from data.images import ImageError, read_image
 from data.masks import RLE, Segmentation, bounding_box, compress
 from model.classes import Classes
+from system.files import is_inside
 from system.limits import MAX_JSON, check_size
 from system.messages import one_line
 
@@ -180,16 +180,11 @@ def read_images(records: list[Any], folder: Path, outside: bool = False) -> list
             raise ValueError(f'image {_short(record["id"])} is {_short(sides[0])} wide and {_short(sides[1])} high; '
                              'correct that, or cut it into tiles')
         path = folder / str(record['file_name'])
-        if not outside and not _is_inside(path, folder):
+        if not outside and not is_inside(path, folder):
             raise ValueError(f'image {_short(record["id"])} is outside the folder of images: '
                              f'{_short(record["file_name"])}; correct its file_name, or allow it with --allow_outside')
         images.append(ImageRecord(record['id'], path, *map(int, sides)))
     return images
-
-
-def _is_inside(path: Path, folder: Path) -> bool:
-    """Whether a path leads into a folder by its name. Links in the folder are its owner's."""
-    return os.path.join(os.path.abspath(path), '').startswith(os.path.join(os.path.abspath(folder), ''))
 
 
 def read_annotation(record: Any, images: list[ImageRecord], image_indices: dict[int | str, int],

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 os.environ.setdefault('OPENCV_LOG_LEVEL', 'SILENT')  # OpenCV reads it when it is imported; ImageError says it better
 import cv2  # noqa: E402
@@ -52,6 +52,44 @@ def read_image(path: str | Path) -> np.ndarray:
     if image is None:
         raise _damaged(path, undecoded)
     return image
+
+
+def read_size(path: str | Path) -> tuple[int, int]:
+    """Height and width of what `read_image` returns. The image is decoded only if it has an EXIF orientation.
+
+    Raises:
+        ImageError: as of `read_image`, but damage after the header may pass.
+    """
+    path = Path(path)
+    data = _read_bytes(path)
+    undecoded = _read_header(path, data)
+    if _may_be_rotated(undecoded, data):
+        height, width = read_image(path).shape[:2]
+        return height, width
+    return undecoded.height, undecoded.width
+
+
+def read_values(source: Path | bytes, name: str | Path = '') -> tuple[np.ndarray, np.ndarray | None]:
+    """The values that an image stores, for masks: neither palette nor orientation nor transparency is applied.
+
+    Args:
+        source: a file as of `read_image`, or its bytes.
+        name: of the file, for messages; where `source` is a path, that is it.
+    Returns:
+        uint8 [h, w], or int32 [h, w] of a 16-bit image: grey values or palette indices; of an image with colours uint8
+        [h, w, 3], RGB. And the palette, uint8 [n, 3], RGB; None without one.
+    Raises:
+        ImageError: as of `read_image`.
+    """
+    path = Path(name) if isinstance(source, bytes) else source
+    data = source if isinstance(source, bytes) else _read_bytes(source)
+    undecoded = _read_header(path, data)
+    try:
+        if undecoded.format == 'PNG':
+            _check_png_crcs(data)
+        return _values(undecoded)
+    except Exception as error:  # decoders raise many types for damaged data
+        raise _damaged(path, undecoded) from error
 
 
 def write_image(path: str | Path, image: np.ndarray) -> None:
@@ -187,6 +225,26 @@ def _decode_on_white(image: Image.Image) -> np.ndarray:
         white.paste(image, mask=image)
         image = white
     return cv2.cvtColor(np.asarray(image.convert('RGB')), cv2.COLOR_RGB2BGR)
+
+
+def _may_be_rotated(undecoded: Image.Image, data: bytes) -> bool:
+    """Whether an image has an EXIF orientation. Pillow would decode a PNG to look for one in chunks of text."""
+    if undecoded.format == 'PNG':
+        return _has_png_chunk(data, b'eXIf')
+    try:
+        return undecoded.getexif().get(ExifTags.Base.Orientation, 1) != 1
+    except Exception:  # of damaged EXIF data
+        return True
+
+
+def _values(undecoded: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
+    """As of `read_values`."""
+    if undecoded.mode == 'P':
+        colours = undecoded.getpalette('RGB') or []
+        return np.array(undecoded), np.array(colours, np.uint8).reshape(-1, 3)
+    if undecoded.mode.startswith('I'):
+        return np.array(undecoded).astype(np.int32), None
+    return np.array(undecoded.convert('L' if undecoded.mode in ('1', 'L', 'LA') else 'RGB')), None
 
 
 def _damaged(path: Path, undecoded: Image.Image) -> ImageError:

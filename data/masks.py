@@ -61,6 +61,39 @@ def encode_mask(mask: np.ndarray) -> RLE:
     return cast(RLE, mask_api.encode(np.asfortranarray(mask, np.uint8)))
 
 
+def union(parts: Sequence[Segmentation], size: tuple[int, int]) -> Segmentation:
+    """The segmentation of an object that has several: polygons if all are, otherwise a compressed RLE.
+
+    Args:
+        parts: its segmentations, at least one.
+        size: (height, width) of the image.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    polygons = [polygon for part in parts if isinstance(part, list) for polygon in part]
+    if not any(isinstance(part, dict) for part in parts):
+        return polygons
+    rles: Any = [part if isinstance(part, dict) else encode_polygons(part, size) for part in parts]
+    return cast(RLE, mask_api.merge(rles))
+
+
+def regions(values: np.ndarray) -> dict[int, np.ndarray]:
+    """The pixels of each value in an image, int [h, w]: their positions, int [n], ascending, column by column."""
+    column_by_column = values.ravel('F')
+    order = np.argsort(column_by_column, kind='stable')
+    found, starts = np.unique(column_by_column[order], return_index=True)
+    return dict(zip(found.tolist(), np.split(order, starts[1:])))
+
+
+def encode_pixels(pixels: np.ndarray, size: tuple[int, int]) -> RLE:
+    """A mask as a compressed RLE, from its pixels, one or more, as of `regions`, and its (height, width)."""
+    breaks = np.flatnonzero(np.diff(pixels) != 1) + 1
+    first = pixels[np.concatenate([[0], breaks])]
+    end = pixels[np.concatenate([breaks, [len(pixels)]]) - 1] + 1
+    edges = np.stack([first, end], 1).ravel()
+    return compress(np.diff(edges, prepend=0, append=size[0] * size[1]).tolist(), size)
+
+
 def decode(rle: RLE) -> np.ndarray:
     """A compressed RLE as uint8 [h, w] of 0 and 1."""
     return mask_api.decode(cast(Any, rle))

@@ -118,6 +118,11 @@ def check_output(path: str | Path, inputs: Iterable[str | Path]) -> None:
             raise UserError(f'{path}: is an input, {source}, and would be overwritten; name another output')
 
 
+def is_inside(path: str | Path, folder: str | Path) -> bool:
+    """Whether a path leads into a folder by its name. Links in the folder are its owner's."""
+    return os.path.join(os.path.abspath(path), '').startswith(os.path.join(os.path.abspath(folder), ''))
+
+
 def check_writable(path: str | Path) -> None:
     """Check that a file can be written, before the work whose results it will hold.
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 MAX_JSON = 4_000_000_000  # bytes of annotations or results; COCO's largest file has 543 MB, LVIS's 1.2 GB
 MAX_LABEL_FILE = 200_000_000  # bytes; labelme may embed the image
+MAX_CLASS_LIST = 1_000_000  # bytes of class names, data.yaml among them; 1203 classes of LVIS take 30 kB
 MAX_LOG = 500_000_000  # bytes of log.jsonl; a million steps take less than a tenth
 MAX_IMAGE = 1_000_000_000  # bytes; 178 million pixels, which is the most that is decoded, take 534 MB as a BMP
 MAX_WEIGHTS = 4_000_000_000  # bytes of a file of tensors; the largest network here has 220 MB

@@ -1,63 +1,80 @@
-"""Converts a folder of labelme's label files to a COCO-style annotation file.
+"""Converts labels of other formats to COCO-style annotation files, one for each split.
 
-    python -m tools.convert my/images --out my/annotations.json
+    python -m tools.convert my/images my/annotations.json    # labelme's files
+    python -m tools.convert my/yolo/data.yaml my/annotations # → train.json, val.json
 """
 import argparse
 import json
 import os
+import shlex
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from data.labelme import read_labelme
-from system.arguments import ArgumentParser
+from data.coco_file import Annotations, class_names, make_annotations
+from data.label_formats import RECOGNISED, Options, recognise
+from data.label_set import LabelSet, summarise
+from system.arguments import ArgumentParser, nonempty, nonempty_path
 from system.command import run
 from system.errors import UserError
-from system.files import check_writable, replacing
+from system.files import check_output, check_writable, replacing
 from system.messages import one_line, pluralize
-from system.progress import show_progress
 
-COCO_STARTS = ('{"images": [', '{"annotations": [')  # how the files begin that this tool and demo.py write
 VAL_PERIOD = 10  # with --val, one image in so many is for validation
+UNSPLIT = 'annotations'  # the name of the file in a folder where there are no splits
+TRAINING = 'python train.py --recipe=own_data --minutes=60'
 
-Record = dict[str, Any]  # a JSON object of an annotation file
-Annotations = dict[str, list[Record]]  # an annotation file: its images, annotations and categories
+Part = tuple[str, Path, Annotations, Path]  # name of a split, file to write, its content, and the folder of images
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Converts a folder. Returns the exit status: 1 if something was left out."""
+    """Converts labels. Returns the exit status: 1 if something was left out."""
     args = parse_arguments(argv)
-    outs = [out for out in (args.out, args.val) if out]
-    paths = label_files(args.folder, outs)
-    for out in outs:
+    reader = recognise(args.input)
+    files = [out for out in (args.file, args.val) if out]
+    for out in files:
         check_writable(out)
-    annotations, problems = convert_labelme(paths, args.folder, args.classes)
-    for out, part in zip(outs, split(annotations) if args.val else [annotations]):
+    labels = reader(Options(args.images, args.attribute, args.allow_outside))
+    parts = convert(labels, args)
+    for _, out, *_ in parts:
+        check_output(out, labels.inputs)
+    for _, out, content, _ in parts:
         with replacing(out) as file:
-            json.dump(part, file)
-        print(f'{one_line(out)}: {pluralize(len(part["images"]), "image")}, '
-              f'{pluralize(len(part["annotations"]), "object")}, {pluralize(len(part["categories"]), "class")}')
-    for problem in problems:
-        print(problem, file=sys.stderr)
-    return 1 if problems else 0
+            json.dump(content, file)
+        print(f'{one_line(out)}: {pluralize(len(content["images"]), "image")}, '
+              f'{pluralize(len(content["annotations"]), "object")}, {pluralize(len(content["categories"]), "class")}')
+    if command := training_command(parts):
+        print(one_line(f'to train: {command}'))
+    for line in summarise(labels.left_out):
+        print(line, file=sys.stderr)
+    return 1 if labels.left_out else 0
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = ArgumentParser(
         prog='python -m tools.convert',
-        description="Convert a folder of labelme's label files to a COCO-style annotation file for train.py and "
-                    'eval.py. The folder is then also the folder of images.')
-    parser.add_argument('folder', type=Path, help="folder of labelme's .json files and the images")
-    parser.add_argument('--out', type=Path, required=True, help='annotation file to write')
+        description='Convert labels of other formats to COCO-style annotation files for train.py and eval.py. '
+                    f'Recognised are {RECOGNISED}.')
+    parser.add_argument('input', type=nonempty_path, metavar='IN', help='file or folder of labels')
+    parser.add_argument('output', type=nonempty_path, metavar='OUT', nargs='?',
+                        help='annotation file to write, NAME.json, or a folder for one of each split')
+    parser.add_argument('--out', type=nonempty_path, metavar='FILE', help='annotation file to write, whatever its name')
     parser.add_argument('--classes', type=_class_names,
                         help='class names, separated by commas; objects of other classes are left out '
-                             '(default: all classes that occur)')
-    parser.add_argument('--val', type=Path, help='write every tenth image to this annotation file instead')
+                             '(default: all classes)')
+    parser.add_argument('--val', type=nonempty_path, metavar='FILE',
+                        help='write every tenth image to this annotation file instead')
+    parser.add_argument('--images', type=nonempty_path, metavar='DIR',
+                        help="folder of the images, where they are not with the labels (labelme, VGG Image Annotator)")
+    parser.add_argument('--attribute', type=nonempty,
+                        help="attribute of VGG Image Annotator's regions that is the class (default: the one that most "
+                             'regions have)')
+    parser.add_argument('--allow_outside', action='store_true',
+                        help='read images that the labels name by a path out of their folder (default: off)')
     args = parser.parse_args(argv)
-    if args.val and os.path.realpath(args.val) == os.path.realpath(args.out):
+    if bool(args.output) == bool(args.out):
+        parser.error('name what to write, OUT')
+    args.file = args.out or (args.output if args.output.suffix.lower() == '.json' else None)
+    if args.val and os.path.realpath(args.val) == os.path.realpath(args.file or args.output / f'{UNSPLIT}.json'):
         parser.error('--out and --val must be two different files')
     return args
 
@@ -66,94 +83,34 @@ def _class_names(text: str) -> list[str]:
     return [name.strip() for name in text.split(',')] if text else []
 
 
-def label_files(folder: Path, outs: Sequence[Path]) -> list[Path]:
-    """The label files of a folder, sorted by name. COCO-style files that this tool or demo.py wrote there are skipped.
+def convert(labels: LabelSet, args: argparse.Namespace) -> list[Part]:
+    """The annotation files to write. What is left out of them is added to the labels.
 
-    Args:
-        folder: where to look.
-        outs: files to be written.
     Raises:
-        UserError: the folder has no label files, or one of them would be overwritten.
+        UserError: there are several splits, and one file to write; or no image.
     """
-    paths = [path for path in sorted(folder.glob('*.json')) if not _is_coco(path)]
-    if not paths:
-        raise UserError(f'{folder}: has no .json files of labelme; name the folder that has')
-    inputs = {os.path.realpath(path) for path in paths}
-    for out in outs:
-        if os.path.realpath(out) in inputs:
-            raise UserError(f'{out}: is one of the label files to convert; name another file to write')
-    return paths
+    splits = {name: split for name, split in labels.splits.items() if split.images}
+    if not splits and len(labels.splits) != 1:
+        reason = f' ({next(summarise(labels.left_out))})' if labels.left_out else ''
+        raise UserError(f'{args.input}: has no images that can be used{reason}')
+    splits = splits or labels.splits
+    if len(splits) > 1 and (args.file or args.val):
+        raise UserError(f'{args.input}: has the splits {", ".join(splits)} already; name a folder to write a file of '
+                        'each to, without --val')
+    names = args.classes or class_names(labels)
+    parts: list[Part] = []
+    for name, split in splits.items():
+        out = args.file or args.output / f'{name or UNSPLIT}.json'
+        content, folder = make_annotations(split, names, labels.left_out, args.allow_outside)
+        if args.val:
+            train, val = divide(content)
+            parts += [('train', out, train, folder), ('val', args.val, val, folder)]
+        else:
+            parts.append((name or 'train', out, content, folder))
+    return parts
 
 
-def _is_coco(path: Path) -> bool:
-    """Whether a file begins as the annotation files that this tool and demo.py write."""
-    if not os.path.isfile(path):
-        return False
-    try:
-        with path.open(encoding='ascii', errors='replace') as file:
-            return file.read(max(map(len, COCO_STARTS))).startswith(COCO_STARTS)
-    except OSError:  # reported when it is read as a label file
-        return False
-
-
-def convert_labelme(paths: Sequence[Path], folder: Path,
-                    names: Sequence[str] | None = None) -> tuple[Annotations, list[str]]:
-    """COCO-style annotations of label files.
-
-    Args:
-        paths: the label files.
-        folder: images in it are named by their path relative to it, others by their absolute path.
-        names: the class names, in order; None for those that occur, sorted.
-    Returns:
-        The annotations, and a line for each thing that was left out.
-    """
-    converted, problems = [], []
-    for path in show_progress(paths, len(paths), 'files', 'reading'):
-        try:
-            image, size, objects, warnings = read_labelme(path)
-        except UserError as error:
-            problems.append(str(error))
-            continue
-        converted.append((image, size, objects))
-        problems += warnings
-    names = names or sorted({name for _, _, objects in converted for name, _ in objects})
-    category_ids = {name: id for id, name in enumerate(names, 1)}
-    images: list[Record] = []
-    annotations: list[Record] = []
-    for image, (height, width), objects in converted:
-        images.append({'id': len(images) + 1, 'file_name': _file_name(image, folder), 'width': width,
-                       'height': height})
-        for name, polygons in objects:
-            if name not in category_ids:
-                problems.append(one_line(f'{image}: an object of class {name!r} is left out: not one of --classes'))
-                continue
-            annotations.append(_annotation(len(annotations) + 1, len(images), category_ids[name], polygons))
-    categories = [{'id': id, 'name': name} for name, id in category_ids.items()]
-    return {'images': images, 'annotations': annotations, 'categories': categories}, problems
-
-
-def _file_name(image: Path, folder: Path) -> str:
-    """An image's path, relative to the folder if it is in it, with forward slashes."""
-    image, folder = Path(os.path.realpath(image)), Path(os.path.realpath(folder))
-    return (image.relative_to(folder) if image.is_relative_to(folder) else image).as_posix()
-
-
-def _annotation(id: int, image_id: int, category_id: int, polygons: Sequence[np.ndarray]) -> Record:
-    """A COCO annotation of one object. The polygons are float64 [m, 2], x y in pixels."""
-    points = np.concatenate(polygons)
-    low, high = points.min(0), points.max(0)
-    return {'id': id, 'image_id': image_id, 'category_id': category_id, 'iscrowd': 0,
-            'bbox': [*low.tolist(), *(high - low).tolist()], 'area': sum(map(_area, polygons)),
-            'segmentation': [polygon.ravel().tolist() for polygon in polygons]}
-
-
-def _area(polygon: np.ndarray) -> float:
-    """Square pixels (the shoelace formula)."""
-    x, y = polygon.T
-    return float(abs(x @ np.roll(y, 1) - y @ np.roll(x, 1)) / 2)
-
-
-def split(annotations: Annotations) -> tuple[Annotations, Annotations]:
+def divide(annotations: Annotations) -> tuple[Annotations, Annotations]:
     """Annotations for training and for validation: every tenth image, from the first on, is for validation."""
     def select(val: bool) -> Annotations:
         images = [image for image in annotations['images'] if (image['id'] % VAL_PERIOD == 1) == val]
@@ -161,6 +118,19 @@ def split(annotations: Annotations) -> tuple[Annotations, Annotations]:
         return {**annotations, 'images': images,
                 'annotations': [record for record in annotations['annotations'] if record['image_id'] in ids]}
     return select(val=False), select(val=True)
+
+
+def training_command(parts: list[Part]) -> str:
+    """How to train on the files that were written; nothing if none of them is to train on."""
+    flags = {}
+    for name, out, content, folder in parts:
+        if name in ('train', 'val', 'valid') and content['annotations']:
+            which = 'train' if name == 'train' else 'valid'
+            flags[which] = (f' --{which}_images_path={shlex.quote(str(folder))}'
+                            f' --{which}_anno_path={shlex.quote(str(out))}')
+    if 'train' not in flags:
+        return ''
+    return TRAINING + flags['train'] + (flags['valid'] + ' --eval' if 'valid' in flags else '')
 
 
 if __name__ == '__main__':

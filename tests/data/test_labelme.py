@@ -36,7 +36,7 @@ def test_a_shape_without_area_is_left_out_with_a_line(write):
     path = write(shape(points=[(1, 2)], shape_type='point'), shape(points=[(1, 2), (3, 4)], shape_type='line'), shape())
     _, _, objects, problems = read_labelme(path)
     assert len(objects) == 1
-    assert problems == [f'{path}: shape 1 is left out: a point of 1 point has no area',
+    assert list(map(str, problems)) == [f'{path}: shape 1 is left out: a point of 1 point has no area',
                         f'{path}: shape 2 is left out: a line of 2 points has no area']
 
 
@@ -47,12 +47,13 @@ def test_a_shape_far_from_any_image_is_left_out_with_a_line(write, point, kind):
     path = write(shape(points=points, shape_type=kind), shape())
     _, _, objects, problems = read_labelme(path)
     assert len(objects) == 1
-    assert problems == [f'{path}: shape 1 is left out: it has a point far from any image']
+    assert list(map(str, problems)) == [f'{path}: shape 1 is left out: it has a point far from any image']
 
 
 def test_a_circle_too_large_is_left_out_though_its_points_are_near(write):
     path = write(shape(points=[(0, 0), (9e4, 9e4)], shape_type='circle'))
-    assert read_labelme(path).problems == [f'{path}: shape 1 is left out: it has a point far from any image']
+    left_out, = read_labelme(path).left_out
+    assert str(left_out) == f'{path}: shape 1 is left out: it has a point far from any image'
 
 
 def test_a_file_with_a_size_that_no_image_has_is_refused(write):

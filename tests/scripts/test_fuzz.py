@@ -21,8 +21,9 @@ from PIL import Image
 from pycocotools import mask as mask_api
 
 from data.coco import CocoDataset
+from data.coco_file import class_names, make_annotations
 from data.images import ImageError, read_image
-from data.labelme import read_labelme
+from data.labelme import read_labelme, read_labelme_files
 from data.masks import encode_polygons, rasterise
 from evaluation.results import read_results
 from model.checkpoint import Checkpoint, halve, load_checkpoint, restore, save_checkpoint, tensors_of
@@ -33,7 +34,6 @@ from system.errors import UserError
 from tests.helpers.bad_annotations import annotation, content, write_json
 from tests.helpers.networks import SMALL
 from tests.helpers.squares import SIDE, A, write_squares
-from tools.convert import convert_labelme
 from visualization.curves import draw_curves
 from visualization.training_log import read_training_log
 
@@ -331,9 +331,10 @@ def test_files_of_labelme_that_are_odd(scratch, odd):
     (folder / 'image.png').write_bytes(IMAGES['PNG'])
     (folder / 'labels.json').write_bytes(odd)
     read_or_refuse(lambda: read_labelme(folder / 'labels.json'))
-    content, problems = convert_labelme([folder / 'labels.json'], folder)
-    assert all(line.isprintable() and len(line) < MAX_MESSAGE for line in problems)
-    assert len(content['images']) + len(problems) > 0
+    labels = read_labelme_files([folder / 'labels.json'], folder)
+    content, _ = make_annotations(labels.splits[''], class_names(labels), labels.left_out)
+    assert all(str(one).isprintable() and len(str(one)) < MAX_MESSAGE for one in labels.left_out)
+    assert len(content['images']) + len(labels.left_out) > 0
     if content['images'] and content['categories']:
         write_json(scratch / 'coco.json', content)
         use(CocoDataset(scratch / 'coco.json', folder))
