@@ -44,8 +44,8 @@ def main(argv: list[str] | None = None) -> int:
     outs = {name: args.out / f'{name}.json' for name in shares}
     for out in outs.values():
         check_output(out, dataset.files)
-    for name in set(SPLITS) - set(shares):
-        if os.path.lexists(args.out / f'{name}.json'):
+    for name in SPLITS:
+        if name not in shares and os.path.lexists(args.out / f'{name}.json'):
             raise UserError(f'{args.out / name}.json: is there, but its share is 0; remove it, or name another --out')
     groups, problems = find_groups(dataset, args.similarity)
     splits = split_groups(dataset, groups, list(shares.values()), args.seed)
