@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from pycocotools import mask as mask_api
 
 from data.coco import CocoDataset
+from evaluation.matching import MIN_IOU, assign, pairwise_ious
 
-MIN_SCORE, MIN_IOU = 0.3, 0.5  # of a result to be counted, and to match an object
+MIN_SCORE = 0.3  # of a result to be counted
 BACKGROUND = -1  # in the place of a class: a false negative's result, a false positive's object
 MAX_IMAGES = 160  # to keep
 MAX_OVERALL = 40  # of these, the worst whatever their classes
@@ -71,32 +71,16 @@ def match(dataset: CocoDataset, i: int, entries: list[dict[str, Any]]) -> Matche
     """
     annotations = list(dataset.annotations(i))
     entries = sorted((entry for entry in entries if entry['score'] >= MIN_SCORE), key=lambda entry: -entry['score'])
-    key = 'segmentation' if all('segmentation' in entry for entry in entries) else 'bbox'
-    ious = _ious(entries, annotations, key)
+    ious = pairwise_ious(entries, annotations)
     found, true = (np.array([one['category_id'] for one in some], np.int64) for some in (entries, annotations))
     same, near = found[:, None] == true, ious >= MIN_IOU
     crowd = np.array([one['iscrowd'] for one in annotations], bool)
-    partners: dict[int, int] = {}
-    for allowed in (near & same & ~crowd, near & ~same & ~crowd):
-        for r, o in sorted(np.argwhere(allowed).tolist(), key=lambda pair: (pair[0], -ious[tuple(pair)])):
-            if r not in partners and o not in partners.values():
-                partners[r] = o
+    partners = assign(near & ~same & ~crowd, ious, assign(near & same & ~crowd, ious))
     inside = (near & same & crowd).any(1)
     shown = [r for r in range(len(entries)) if r in partners or not inside[r]]
     regular = np.flatnonzero(~crowd).tolist()
     return Matches([annotations[o] for o in regular], [entries[r] for r in shown],
                    [(regular.index(o), shown.index(r), float(ious[r, o])) for r, o in partners.items()])
-
-
-def _ious(entries: list[dict[str, Any]], annotations: list[dict[str, Any]], key: str) -> np.ndarray:
-    """Float64 [entries, annotations]; with a crowd, the part of the entry that is inside."""
-    if not entries or not annotations:
-        return np.zeros((len(entries), len(annotations)))
-    found, true = ([one[key] for one in some] for some in (entries, annotations))
-    crowd = [one['iscrowd'] for one in annotations]
-    if key == 'bbox':
-        return np.asarray(mask_api.iou(np.array(found, np.float64), np.array(true, np.float64), crowd))
-    return np.asarray(mask_api.iou(found, true, crowd))
 
 
 def errors_in_image(dataset: CocoDataset, i: int, entries: list[dict[str, Any]]) -> PerImageErrors:

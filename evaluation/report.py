@@ -18,7 +18,8 @@ from data.coco import CocoDataset
 from data.images import ImageError
 from data.polygons import outlines
 from evaluation.average_precision import METRICS, AveragePrecision, mean
-from evaluation.error_analysis import BACKGROUND, MIN_IOU, MIN_SCORE, Errors, PerImageErrors, match
+from evaluation.error_analysis import BACKGROUND, MIN_SCORE, Errors, PerImageErrors, match
+from evaluation.matching import MIN_IOU
 from model.classes import Classes
 from system.files import replacing
 from system.progress import show_progress
