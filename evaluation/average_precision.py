@@ -16,6 +16,13 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from data.coco import CocoDataset
+from evaluation.score_thresholds import (
+    ScoredResults,
+    ScoreThresholds,
+    filtered_entries,
+    match_results,
+    score_thresholds,
+)
 from system.messages import one_line
 from system.worker_pool import parallel_map
 
@@ -46,6 +53,7 @@ class AveragePrecision:
         objects: tuple of how many objects of each class there are to find, crowds apart.
         precision: dict of 'box' and 'mask' to float64 [10, 101, classes, 4]: the precision by the IoU threshold, at
             the recalls 0 to 1, of each class, for objects of all sizes, small, medium and large ones; or -1.
+        by_score: `ScoreThresholds` of the masks, or of the boxes where there are no masks.
     """
     box: dict[str, float] | None
     mask: dict[str, float] | None
@@ -54,6 +62,7 @@ class AveragePrecision:
     names: tuple[str, ...]
     objects: tuple[int, ...]
     precision: dict[str, np.ndarray] = field(compare=False, repr=False)
+    by_score: ScoreThresholds = field(compare=False, repr=False)
 
     def __str__(self) -> str:
         return '\n'.join([*(line for kind in self.by_iou for line in (f'{kind}:', *self._summary(kind))), '',
@@ -66,9 +75,9 @@ class AveragePrecision:
             yield f' {title} @[ IoU={iou:<9} | area={size:>6} | maxDets={most:>3} ] = {getattr(self, kind)[name]:0.3f}'
 
     def table(self) -> str:
-        """AP by the IoU threshold, in percent, as YOLACT's users know it."""
+        """AP by the IoU threshold, in the columns that YOLACT's users know."""
         columns = ['all', *(f'.{hundredths}' for hundredths in range(50, 100, 5))]
-        rows = [('', columns), *((kind, [_percent(value) for value in (getattr(self, kind)['AP'], *values.values())])
+        rows = [('', columns), *((kind, [_digits(value) for value in (getattr(self, kind)['AP'], *values.values())])
                                  for kind, values in self.by_iou.items())]
         header, *lines = (f'{name:>6} |' + '|'.join(f'{cell:^8}' for cell in cells) for name, cells in rows)
         return '\n'.join([header, '+'.join(['-------', *['--------'] * len(columns)]), *lines])
@@ -78,11 +87,11 @@ class AveragePrecision:
         width = max(map(len, ['class', *names]))
         yield f'{"class":<{width}}  objects' + ''.join(f'{kind:>8}' for kind in self.by_class)
         for name, count, *values in zip(names, self.objects, *self.by_class.values()):
-            yield f'{name:<{width}}  {count:>7}' + ''.join(f'  {_percent(value):>6}' for value in values)
+            yield f'{name:<{width}}  {count:>7}' + ''.join(f'  {_digits(value):>6}' for value in values)
 
 
-def _percent(value: float) -> str:
-    return f'{100 * value:.2f}' if value >= 0 else '-'
+def _digits(value: float) -> str:
+    return f'{value:.3f}' if value >= 0 else '-'
 
 
 class ImageEvaluation(NamedTuple):
@@ -93,10 +102,12 @@ class ImageEvaluation(NamedTuple):
         objects: int [classes], how many there are to find.
         matches: dict of 'box' and 'mask' to dict of labels to what pycocotools' accumulate() takes, for objects of
             each of its sizes.
+        scored: `ScoredResults`.
     """
     image_id: int | str
     objects: np.ndarray
     matches: dict[str, dict[int, list[Any]]]
+    scored: ScoredResults
 
 
 def evaluate_image(dataset: CocoDataset, i: int, boxes: list[dict[str, Any]] | None,
@@ -120,9 +131,10 @@ def evaluate_image(dataset: CocoDataset, i: int, boxes: list[dict[str, Any]] | N
     ground_truth = _index({**content, 'annotations': annotations})
     objects = np.bincount([record['category_id'] for record in annotations if not record['iscrowd']],
                           minlength=len(labels))
-    return ImageEvaluation(image.id, objects, {
-        kind: _match(ground_truth, labelled(entries), IOU_TYPES[kind])
-        for kind, entries in (('box', boxes), ('mask', masks)) if entries is not None})
+    matches = {kind: _match(ground_truth, labelled(entries), IOU_TYPES[kind])
+               for kind, entries in (('box', boxes), ('mask', masks)) if entries is not None}
+    return ImageEvaluation(image.id, objects, matches,
+                           match_results(annotations, labelled(filtered_entries(boxes, masks))))
 
 
 def _match(ground_truth: COCO, entries: list[dict[str, Any]], iou_type: IouType) -> dict[int, list[Any]]:
@@ -168,14 +180,15 @@ def _compact(matches: dict[str, Any]) -> dict[str, np.ndarray]:
             'dtIgnore': matches['dtIgnore'] > 0, 'gtIgnore': matches['gtIgnore']}
 
 
-def average_precision(dataset: CocoDataset, evaluations: Sequence[ImageEvaluation],
-                      workers: int = 0) -> AveragePrecision:
+def average_precision(dataset: CocoDataset, evaluations: Sequence[ImageEvaluation], workers: int = 0,
+                      lowest_score: float = 0) -> AveragePrecision:
     """The metrics of COCO's evaluation.
 
     Args:
         dataset: the `CocoDataset`.
         evaluations: list of `ImageEvaluation` of the images that count, of the same kinds, in any order.
         workers: number of processes that share the classes; 0 does it in this one.
+        lowest_score: as of `score_thresholds`.
     Returns:
         `AveragePrecision`.
     """
@@ -190,13 +203,14 @@ def average_precision(dataset: CocoDataset, evaluations: Sequence[ImageEvaluatio
     overall = {kind: values[..., 0] for kind, values in precision.items()}
     twelve = {kind: {name: float(value) for (name, *_), value in zip(METRICS, total.stats)}
               for kind, total in totals.items()}
+    objects = tuple(np.sum([one.objects for one in ordered], 0).tolist())
     return AveragePrecision(
         twelve.get('box'), twelve.get('mask'),
         by_iou={kind: {f'{iou:.2f}': mean(part) for iou, part in zip(totals[kind].params.iouThrs, overall[kind])}
                 for kind in kinds},
         by_class={kind: tuple(mean(part) for part in np.moveaxis(overall[kind], 2, 0)) for kind in kinds},
-        names=dataset.classes.names, objects=tuple(np.sum([one.objects for one in ordered], 0).tolist()),
-        precision=precision)
+        names=dataset.classes.names, objects=objects, precision=precision,
+        by_score=score_thresholds([one.scored for one in ordered], objects, lowest_score))
 
 
 def _accumulate(evaluations: Sequence[ImageEvaluation], part: tuple[str, int]) -> tuple[np.ndarray, np.ndarray]:

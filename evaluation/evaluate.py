@@ -1,4 +1,5 @@
 """AP of a predictor, or of a results file, on a dataset."""
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -63,7 +64,7 @@ def evaluate(predictor: Predictor, dataset: CocoDataset, batch_size: int = 1, ma
     done = {one.image_id for one in evaluations}
     evaluations += _collect((evaluator.evaluate(i, [], []) for i, image in enumerate(images) if image.id not in done),
                             errors)
-    return average_precision(dataset, evaluations, workers), problems
+    return average_precision(dataset, evaluations, workers, predictor.thresholds.score_threshold), problems
 
 
 class ImageEvaluator:
@@ -116,7 +117,13 @@ def evaluate_results(dataset: CocoDataset, boxes: Entries | None, masks: Entries
                    None if mask_entries is None else mask_entries[image.id]) for i, image in enumerate(images))
     evaluated = parallel_map(_PartEvaluator(ImageEvaluator(dataset, errors is not None)), parts, workers)
     evaluations = list(_collect(show_progress(evaluated, len(images), 'images'), errors))
-    return average_precision(dataset, evaluations, workers)
+    return average_precision(dataset, evaluations, workers, _lowest_score(boxes or masks or []))
+
+
+def _lowest_score(entries: Entries) -> float:
+    """The threshold, in hundredths, below which nothing is known of a file of results; 0 to 0.99."""
+    lowest = min((entry['score'] for entry in entries), default=0)
+    return min(max(math.ceil(100 * min(lowest, 1)) - 1, 0), 99) / 100
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from model.classes import Classes
 from model.config import preset
 from model.postprocess import Detections
 from prediction.pipeline import predict_dataset, split_into_batches
+from prediction.predictor import Thresholds
 from system.errors import UserError
 from tests.helpers.ground_truth import ground_truth
 from tests.helpers.squares import A, B, write_squares
@@ -36,7 +37,7 @@ class Perfect:
         self.known = {read_image(image.path).tobytes(): ground_truth(dataset, i)
                       for i, image in enumerate(dataset.images)}
         self.batches = []
-        self.config = preset('resnet18dcn_half')
+        self.config, self.thresholds = preset('resnet18dcn_half'), Thresholds()
 
     def preprocess(self, image):
         return self.known[image.tobytes()]
