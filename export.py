@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from data.images import read_image
-from engines.export import to_onnx, to_paddle
+from engines.export import check_onnx, to_onnx, to_paddle
 from engines.selection import mask_iou_net_path
 from model.checkpoint import Checkpoint, halve, load_checkpoint, save_checkpoint
 from system.arguments import ArgumentParser, Renamed, nonempty_path
@@ -81,7 +81,8 @@ def main(argv: list[str] | None = None) -> int:
 def write_onnx(args: argparse.Namespace, checkpoint: Checkpoint, out: Path) -> list[Path]:
     """Write ONNX files. Returns their paths."""
     image = read_input(args.image, checkpoint.config.input_size)
-    files = to_onnx(checkpoint, args.model_path, image, args.with_nms, args.winograd)
+    files = to_onnx(checkpoint, args.model_path, args.with_nms, args.winograd)
+    check_onnx(files, checkpoint, args.model_path, image, args.with_nms)
     contents = {out: files.network}
     if files.mask_iou_net is not None:
         contents[mask_iou_net_path(out)] = files.mask_iou_net

@@ -1,11 +1,8 @@
-"""Exporting a checkpoint to ONNX or Paddle Inference. What is exported is compared with Paddle before it is kept."""
+"""Exporting a checkpoint to ONNX or Paddle Inference, and comparing what is exported with Paddle."""
 import dataclasses
 import hashlib
-import importlib.metadata
 import importlib.util
 import json
-import os
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,23 +11,20 @@ import numpy as np
 
 from engines.errors import EngineError
 from engines.onnx_engine import IMAGES, MASK_IOU, MASKS, OnnxFiles, open_session
+from engines.onnx_network import network_files
 from model.checkpoint import Checkpoint, restore
 from system.files import replacing_folder
 from system.gpu_errors import as_gpu_error
 from system.streams import silenced
 
 if TYPE_CHECKING:
-    from onnx import GraphProto
     from paddle.nn import Layer
 
-OPSET = 19  # the first with DeformConv
-# Not a requirements file: requirements.txt would install a Paddle without a GPU beside one with it.
-INSTALL = "pip install 'onnxruntime>=1.25' 'paddle2onnx>=2.1,<2.2' 'onnx>=1.16.1,<1.18'"
 TOLERANCE = 1e-4  # largest difference from Paddle, as a share of an output's range
 
 
 class ExportedLayer(NamedTuple):
-    """A layer to export, with a sample to check the exported layer on.
+    """A layer of Paddle, with a sample to check on it what is exported.
 
     Attributes:
         layer: `nn.Layer` with one input.
@@ -46,25 +40,42 @@ class ExportedLayer(NamedTuple):
     outputs: tuple[str, ...]
 
 
-def to_onnx(checkpoint: Checkpoint, path: str | Path, image: np.ndarray | None = None, with_nms: bool = False,
-            winograd: bool = False) -> OnnxFiles:
-    """The network of a checkpoint as ONNX, with `metadata_of` it.
+def to_onnx(checkpoint: Checkpoint, path: str | Path, with_nms: bool = False, winograd: bool = False) -> OnnxFiles:
+    """The network of a checkpoint as ONNX, with `metadata_of` it. It needs no Paddle.
 
     Args:
         checkpoint: `Checkpoint` of a whole network.
         path: where it came from, for messages.
-        image: float32 [size, size, 3], BGR, 0 to 255, to compare with Paddle on; None for noise.
         with_nms: append Fast NMS to the network.
-        winograd: use `WinogradConv` for large 3×3 convolutions, which makes ONNX Runtime faster on a CPU.
+        winograd: compute large 3×3 convolutions as Winograd convolutions, which makes ONNX Runtime faster on a CPU.
     Raises:
         UserError: the checkpoint's tensors are not those of its network.
-        EngineError: a package for the conversion is missing, or an output differs from Paddle's.
+        EngineError: the onnx package is missing.
     """
-    _check_converter()
-    metadata = metadata_of(checkpoint)
-    network, *mask_iou_net = (_convert_to_onnx(layer, metadata)
-                              for layer in _layers_of(checkpoint, path, image, with_nms, winograd))
-    return OnnxFiles(network, mask_iou_net[0] if mask_iou_net else None)
+    if importlib.util.find_spec('onnx') is None:
+        raise EngineError('onnx is not installed; pip install -r requirements.txt')
+    return network_files(checkpoint, path, metadata_of(checkpoint), with_nms, winograd)
+
+
+def check_onnx(files: OnnxFiles, checkpoint: Checkpoint, path: str | Path, image: np.ndarray | None = None,
+               with_nms: bool = False) -> None:
+    """Compare files in ONNX Runtime with the checkpoint in Paddle.
+
+    Args:
+        files: what `to_onnx` made of the checkpoint.
+        image: float32 [size, size, 3], BGR, 0 to 255, to compare on; None for noise.
+        checkpoint, path, with_nms: as of `to_onnx`.
+    Raises:
+        EngineError: ONNX Runtime is missing or refuses a file, or an output differs from Paddle's.
+    """
+    for content, layer in zip(files, _layers_of(checkpoint, path, image, with_nms)):
+        assert content is not None  # since there is such a layer
+        try:
+            session = open_session(content)
+        except ValueError as error:
+            raise EngineError(f'ONNX Runtime refuses the exported network ({str(error)[:200]}); '
+                              'pip install -r requirements.txt') from None
+        compare_with_paddle(session.run(list(layer.outputs), {layer.input: layer.sample}), layer)
 
 
 def to_paddle(checkpoint: Checkpoint, path: str | Path, folder: str | Path, image: np.ndarray | None = None,
@@ -75,9 +86,11 @@ def to_paddle(checkpoint: Checkpoint, path: str | Path, folder: str | Path, imag
 
     Args:
         folder: to create or to replace.
-        checkpoint, path, image, with_nms: as of `to_onnx`.
+        checkpoint, path, with_nms: as of `to_onnx`.
+        image: as of `check_onnx`.
     Raises:
-        UserError, EngineError: as of `to_onnx`. The folder is not created or replaced.
+        UserError: as of `to_onnx`. The folder is not created or replaced.
+        EngineError: an output differs from Paddle's. The folder is not created or replaced.
         OSError: the folder cannot be written. It is not created or replaced.
     """
     import paddle
@@ -128,11 +141,10 @@ def compare_with_paddle(outputs: Sequence[np.ndarray], layer: ExportedLayer) -> 
                               f'of {extent:.2g}')
 
 
-def _layers_of(checkpoint: Checkpoint, path: str | Path, image: np.ndarray | None, with_nms: bool,
-               winograd: bool = False) -> Iterator[ExportedLayer]:
+def _layers_of(checkpoint: Checkpoint, path: str | Path, image: np.ndarray | None,
+               with_nms: bool) -> Iterator[ExportedLayer]:
     """The layers of a checkpoint to export: the network, and its mask-IoU net if it has one."""
     from engines.exported_network import ExportedNetwork, fold_batch_norm  # these import Paddle
-    from engines.winograd import use_winograd
     from model.yolact import Yolact
     config, rng = checkpoint.config, np.random.default_rng(0)
     network = Yolact(config)
@@ -144,46 +156,10 @@ def _layers_of(checkpoint: Checkpoint, path: str | Path, image: np.ndarray | Non
     images = np.stack([image, image[:, ::-1]])
     expected = _run(layer, images)
     fold_batch_norm(network)
-    if winograd:
-        use_winograd(network)
     yield ExportedLayer(layer, IMAGES, images, expected, layer.outputs)
     if config.rescore_masks:
         masks = rng.random((2, 1, config.prototype_size, config.prototype_size), np.float32)
         yield ExportedLayer(network.maskiou_net, MASKS, masks, _run(network.maskiou_net, masks), (MASK_IOU,))
-
-
-def _check_converter() -> None:
-    """Raises an EngineError unless the packages that the conversion needs are installed."""
-    for package in ('onnxruntime', 'onnx', 'paddle2onnx'):
-        if importlib.util.find_spec(package) is None:
-            raise EngineError(f'{package} is not installed; {INSTALL}')
-    version = importlib.metadata.version('paddle2onnx')
-    if int(version.partition('.')[0]) < 2:  # it would end the process
-        raise EngineError(f'paddle2onnx {version} knows no deformable convolution; it takes Paddle 3 and paddle2onnx 2')
-
-
-def _convert_to_onnx(layer: ExportedLayer, metadata: dict[str, str]) -> bytes:
-    """A layer as ONNX, for any batch size, after comparing it with Paddle."""
-    import onnx
-    import paddle2onnx
-    with tempfile.TemporaryDirectory() as folder, silenced():
-        stem = os.path.join(folder, 'network')
-        _save_for_inference(layer, stem)
-        program, = (str(path) for path in Path(folder).iterdir() if path.suffix in ('.json', '.pdmodel'))
-        # Its default optimize_tool installs packages without asking.
-        paddle2onnx.export(program, stem + '.pdiparams', stem + '.onnx', opset_version=OPSET, optimize_tool='None')
-        model = onnx.load(stem + '.onnx')
-    _fix_conversion(model.graph)
-    _describe_outputs(model.graph, dict(zip(layer.outputs, layer.expected, strict=True)))
-    onnx.helper.set_model_props(model, metadata)
-    content = model.SerializeToString()
-    try:
-        session = open_session(content)
-    except ValueError as error:
-        raise EngineError(f'ONNX Runtime refuses the exported network ({str(error)[:200]}); {INSTALL}'
-                          ) from None
-    compare_with_paddle(session.run(list(layer.outputs), {layer.input: layer.sample}), layer)
-    return content
 
 
 def _save_for_inference(layer: ExportedLayer, stem: str) -> None:
@@ -199,33 +175,3 @@ def _run(layer: Callable[..., Any], sample: np.ndarray) -> list[np.ndarray]:
     with paddle.no_grad():
         outputs = layer(paddle.to_tensor(sample))
     return [output.numpy() for output in (outputs if isinstance(outputs, (list, tuple)) else [outputs])]
-
-
-def _fix_conversion(graph: 'GraphProto') -> None:
-    """Set the slope of leaky ReLUs, which paddle2onnx 2.1 leaves undefined, and remove constants that nothing uses."""
-    from model.backbones.darknet import LEAK
-    used = {name for node in graph.node for name in node.input}
-    for node in [node for node in graph.node if node.op_type == 'Constant' and node.output[0] not in used]:
-        graph.node.remove(node)
-    for node in graph.node:
-        if node.op_type == 'LeakyRelu':
-            node.attribute[0].f = LEAK
-
-
-def _describe_outputs(graph: 'GraphProto', expected: dict[str, np.ndarray]) -> None:
-    """Name the outputs, and declare all shapes, which the converter leaves open in part.
-
-    Args:
-        graph: to change.
-        expected: an example of each output by its name to be, in the order of the graph's outputs.
-    """
-    new_names = dict(zip((output.name for output in graph.output), expected, strict=True))
-    for value in (*graph.input, *graph.output):
-        value.name = new_names.get(value.name, value.name)
-        sides = value.type.tensor_type.shape.dim
-        sides[0].dim_param = 'n'
-        for side, number in list(zip(sides, expected[value.name].shape))[1:] if value.name in expected else ():
-            side.dim_value = number
-    for node in graph.node:
-        for names in (node.input, node.output):
-            names[:] = [new_names.get(name, name) for name in names]

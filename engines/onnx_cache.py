@@ -10,7 +10,7 @@ from engines.onnx_engine import OnnxFiles
 from model.checkpoint import EMA, META, MODEL, Checkpoint
 from system.files import replacing
 
-VERSION = 3  # raise it when the same checkpoint is exported differently
+VERSION = 4  # raise it when the same checkpoint is exported differently
 KEY, NETWORK, MASK_IOU_NET = 'key', 'network.onnx', 'mask_iou.onnx'  # entries of the zip file
 
 

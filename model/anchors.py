@@ -1,7 +1,12 @@
 """Anchors: the boxes that predictions are offsets from."""
+import math
+
 import numpy as np
 
 from model.config import PUBLISHED_SIZE, Config
+
+VARIANCES = (0.1, 0.2)  # SSD, https://arxiv.org/abs/1512.02325: of the centre and of the logarithm of the size
+MAX_LOG_SCALE = math.log(1000 / 16)  # of a box to its anchor; the exponential of a wild prediction is infinite
 
 
 def anchors(config: Config) -> np.ndarray:

@@ -7,8 +7,7 @@ import math
 import paddle
 from paddle import Tensor
 
-VARIANCES = (0.1, 0.2)  # SSD, https://arxiv.org/abs/1512.02325: of the centre and of the logarithm of the size
-MAX_LOG_SCALE = math.log(1000 / 16)  # of a box to its anchor; the exponential of a wild prediction is infinite
+from model.anchors import MAX_LOG_SCALE, VARIANCES
 
 
 def decode(offsets: Tensor, anchors: Tensor) -> Tensor:

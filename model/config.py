@@ -5,6 +5,7 @@ from typing import Any, get_origin
 
 PUBLISHED_SIZE = 550
 MIN_SIZE, MAX_SIZE = 256, 1100
+LEAK = 0.1  # slope of the leaky ReLU of darknet
 BLOCKS = ('bottleneck', 'basic', 'darknet')
 SCORES = ('softmax', 'sigmoid')
 # Least and most of each number. A file that says more is damaged, and building it might take all memory.

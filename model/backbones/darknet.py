@@ -1,9 +1,7 @@
 """DarkNet-53, the backbone of YOLOv3 (https://arxiv.org/abs/1804.02767)."""
 from paddle import Tensor, nn
 
-from model.config import Config
-
-LEAK = 0.1  # slope of leaky ReLU
+from model.config import LEAK, Config
 
 
 def conv_unit(channels_in: int, channels_out: int, kernel: int, stride: int = 1) -> nn.Sequential:

@@ -1,4 +1,5 @@
 """Exporting: other programs compute what Paddle computes, and what fails leaves nothing."""
+import dataclasses
 import json
 import re
 import sys
@@ -12,9 +13,10 @@ from paddle import nn
 import export
 from data.images import read_image
 from engines.errors import EngineError
-from engines.export import ExportedLayer, compare_with_paddle, to_onnx
+from engines.export import ExportedLayer, check_onnx, compare_with_paddle, to_onnx
+from engines.onnx_engine import OnnxFiles
 from engines.selection import open_engine
-from model.checkpoint import save_checkpoint
+from model.checkpoint import load_checkpoint, save_checkpoint
 from prediction import Predictor
 from system.command import exit_status
 from tests.helpers import ROOT, run
@@ -99,10 +101,23 @@ def test_an_export_that_gives_other_numbers_fails() -> None:
 
 
 @needs_onnx
-def test_an_export_that_onnx_runtime_refuses_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr('engines.export._fix_conversion', lambda graph: graph.ClearField('node'))
+def test_an_export_that_onnx_runtime_refuses_fails() -> None:
+    checkpoint = small_checkpoint()
+    network, mask_iou_net = to_onnx(checkpoint, 'small')
     with pytest.raises(EngineError, match='ONNX Runtime refuses the exported network'):
-        to_onnx(small_checkpoint(), 'small')
+        check_onnx(OnnxFiles(network[:1000], mask_iou_net), checkpoint, 'small')
+
+
+@needs_onnx
+@pytest.mark.parametrize('with_nms', [False, True])
+def test_an_onnx_file_that_gives_other_numbers_is_noticed(with_nms: bool) -> None:
+    checkpoint = load_checkpoint(SHIPPED)
+    files = to_onnx(checkpoint, SHIPPED, with_nms, winograd=True)
+    check_onnx(files, checkpoint, SHIPPED, with_nms=with_nms)
+    for name in ('proto_net.10.bias', 'maskiou_net.maskiou_net.10.bias'):
+        changed = {**checkpoint.tensors, name: checkpoint.tensors[name] + np.float32(0.1)}
+        with pytest.raises(EngineError, match='gives other (prototypes|mask_iou) than Paddle'):
+            check_onnx(files, dataclasses.replace(checkpoint, tensors=changed), SHIPPED, with_nms=with_nms)
 
 
 def test_what_cannot_be_exported_is_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -80,7 +80,7 @@ def test_a_cache_of_an_earlier_version_is_made_again(tmp_path: Path, monkeypatch
     weights = tmp_path / 'weights.pd'
     save_checkpoint(weights, small_checkpoint())
     monkeypatch.setattr('engines.onnx_cache.VERSION', 2)
-    monkeypatch.setattr('engines.export.IMAGES', 'pictures')  # which version 2 called it
+    monkeypatch.setattr('engines.onnx_network.IMAGES', 'pictures')  # which version 2 called it
     open_engine(weights, 'cpu')
     earlier = cache_of(weights).read_bytes()
     open_engine(weights, 'cpu')
