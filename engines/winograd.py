@@ -53,5 +53,6 @@ def add_winograd_conv(graph: Graph, x: str, side: int, name: str, weight: np.nda
 
 def _transformed(weight: np.ndarray) -> np.ndarray:
     """Kernels [o, c, 3, 3] at the points where the products are taken, float32 [POINTS, c, o]."""
-    kernel = np.einsum('ai,bj,ocij->abco', TO_KERNEL, TO_KERNEL, weight.astype(np.float64), optimize=True)
-    return kernel.reshape(POINTS, *kernel.shape[2:]).astype(np.float32)
+    taps = np.ascontiguousarray(weight.transpose(2, 3, 1, 0), np.float64)  # [3, 3, c, o]
+    points = np.kron(TO_KERNEL, TO_KERNEL) @ taps.reshape(9, -1)
+    return points.reshape(POINTS, *taps.shape[2:]).astype(np.float32)
