@@ -12,7 +12,7 @@ from data.annotation_file import MAX_PIXELS
 from data.drawn_shapes import UnusableShape, ellipse, polygon, rectangle
 from data.images import ImageError, read_image, read_values
 from data.label_set import LabelledImage, LabelledObject, LabelSet, LeftOut, Split, UnusableLabels
-from data.masks import RLE, Segmentation, encode_mask, union
+from data.masks import RLE, Segmentation, encode_mask, join_parts
 from system.errors import UserError
 from system.limits import MAX_LABEL_FILE, check_size
 from system.messages import pluralize
@@ -136,7 +136,7 @@ def _objects(path: Path, shapes: Any, size: tuple[int, int]) -> tuple[list[Label
         group = shape.get('group_id')
         key = (shape['label'], 'shape', number) if group is None else (shape['label'], 'group', str(group))
         objects.setdefault(key, []).append(part)
-    return [(str(label), union(parts, size)) for (label, *_), parts in objects.items()], left_out
+    return [(str(label), join_parts(parts, size)) for (label, *_), parts in objects.items()], left_out
 
 
 def _size(path: Path, content: dict[str, Any], image: Path) -> tuple[int, int]:

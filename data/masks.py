@@ -61,7 +61,7 @@ def encode_mask(mask: np.ndarray) -> RLE:
     return cast(RLE, mask_api.encode(np.asfortranarray(mask, np.uint8)))
 
 
-def union(parts: Sequence[Segmentation], size: tuple[int, int]) -> Segmentation:
+def join_parts(parts: Sequence[Segmentation], size: tuple[int, int]) -> Segmentation:
     """The segmentation of an object that has several: polygons if all are, otherwise a compressed RLE.
 
     Args:
@@ -73,8 +73,7 @@ def union(parts: Sequence[Segmentation], size: tuple[int, int]) -> Segmentation:
     polygons = [polygon for part in parts if isinstance(part, list) for polygon in part]
     if not any(isinstance(part, dict) for part in parts):
         return polygons
-    rles: Any = [part if isinstance(part, dict) else encode_polygons(part, size) for part in parts]
-    return cast(RLE, mask_api.merge(rles))
+    return union([part if isinstance(part, dict) else encode_polygons(part, size) for part in parts])
 
 
 def regions(values: np.ndarray) -> dict[int, np.ndarray]:
