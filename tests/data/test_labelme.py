@@ -72,6 +72,8 @@ def test_a_size_that_the_file_lacks_is_read_from_the_image(write):
                                      '"imageHeight": 4, "imageWidth": 4}'])
 def test_a_file_that_is_not_of_labelme_is_refused_in_one_line(tmp_path, content):
     (tmp_path / 'x.json').write_text(content)
+    for image in ('x', 'one.png'):
+        (tmp_path / image).touch()
     with pytest.raises(UserError, match='is not a file of labelme') as caught:
         read_labelme(tmp_path / 'x.json')
     assert '\n' not in str(caught.value)

@@ -25,7 +25,7 @@ from model.yolact import Yolact
 from system.command import INTERRUPTED, exit_status
 from tests.helpers import ROOT
 from tests.helpers.networks import SMALL
-from tests.helpers.training import training_flags as flags
+from tests.helpers.training_flags import training_flags as flags
 from tools.shapes import write_dataset
 from training.recipe import FINETUNING, Recipe
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.helpers import ROOT
 from tests.helpers.terminal import run_on_terminal
-from tests.helpers.training import training_flags
+from tests.helpers.training_flags import training_flags
 from tools.shapes import write_dataset
 
 COMMAND = (sys.executable, ROOT / 'train.py')
