@@ -72,7 +72,7 @@ def test_test_dev(error, folder, tmp_path):
 @pytest.mark.parametrize('error', EXPECTED)
 def test_export(error, format, tmp_path):
     if format == 'onnx':
-        pytest.importorskip('paddle2onnx')
+        pytest.importorskip('onnxruntime')
     out = tmp_path / ('out.onnx' if format == 'onnx' else 'out')
     fail(error, 'export.py', '--model_path', CHECKPOINT, '--format', format, '--out', out)
     assert not list(tmp_path.iterdir())
